@@ -1,0 +1,1 @@
+"""What server, publisher and device need of the machine: files, clock, keys, network, console."""
