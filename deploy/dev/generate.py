@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import subprocess
 import sys
 import tempfile
-from importlib.resources import files
 from pathlib import Path
-
-from grpc_tools import protoc
 
 PROTO = Path(__file__).resolve().parents[2] / "proto"
 CONTRACT = PROTO / "sealift" / "v1"
@@ -27,11 +25,10 @@ def generate(out: Path) -> None:
     """
     plugins = Path(sys.executable).parent
     sources = sorted(str(source.relative_to(PROTO)) for source in CONTRACT.glob("*.proto"))
-    code = protoc.main(
+    done = subprocess.run(
         [
-            "protoc",
+            *(sys.executable, "-m", "grpc_tools.protoc"),
             f"--proto_path={PROTO}",
-            f"--proto_path={files('grpc_tools') / '_proto'}",
             f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
             f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
             f"--python_out={out}",
@@ -39,10 +36,11 @@ def generate(out: Path) -> None:
             f"--mypy_out=quiet:{out}",
             f"--mypy_grpc_out=quiet:{out}",
             *sources,
-        ]
+        ],
+        check=False,
     )
-    if code:
-        raise SystemExit(code)
+    if done.returncode:
+        raise SystemExit(done.returncode)
 
 
 def generated(root: Path) -> dict[str, str]:
