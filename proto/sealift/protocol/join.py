@@ -34,13 +34,28 @@ class RootAnchor(_Part):
     sha256: Digest
 
 
+class RoleMark(_Part):
+    """The highest version of a role that was seen, and the keys that signed it (rule T3)."""
+
+    version: Sequence
+    signers: tuple[str, ...] = ()
+    """Fingerprints of the keys, see `metadata.fingerprint`."""
+
+
+class ChannelMark(_Part):
+    """The highest sequence of a channel that was seen, and the hash of its document."""
+
+    sequence: Sequence
+    sha256: Digest
+
+
 class InviteMarks(_Part):
     """What the inviting home had seen: the new one never goes below it."""
 
-    roles: dict[str, Sequence] = {}
-    """Highest version of each role, by role name."""
-    channels: dict[str, Sequence] = {}
-    """Highest sequence of each channel, by `artifact:channel`."""
+    roles: dict[str, RoleMark] = {}
+    """The mark of each role, by role name."""
+    channels: dict[str, ChannelMark] = {}
+    """The mark of each channel, by `artifact:channel`."""
     final: dict[RolloutId, Literal["halted", "reverted"]] = {}
     """Rollout ids that were seen to be final."""
 

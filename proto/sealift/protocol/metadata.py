@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TypeVar, cast
 
 from cryptography.hazmat.primitives.serialization import (
@@ -472,12 +473,12 @@ def check_issued(file: RoleFile, wall: int) -> None:
 
 
 def check_next_version(current: RoleFile | None, following: RoleFile) -> None:
-    """T21: a publisher's next version is above the current one, at most 1,000 above it.
+    """T21: a publisher's next version is above the current one (0 if new), at most 1,000 above it.
 
-    A new role begins at 1; root goes on by exactly 1.
+    Root goes on by exactly 1, from 1.
     """
     before = current.version if current else 0
-    step = 1 if following.role == layout.ROOT or current is None else MAX_VERSION_STEP
+    step = 1 if following.role == layout.ROOT else MAX_VERSION_STEP
     if not before < following.version <= before + step:
         raise RuleViolation(
             "T21",
@@ -674,3 +675,13 @@ def check_complete(targets: Targets, snapshot: Snapshot, roles: Iterable[str] = 
     for role in {layout.TARGETS, *delegated, *roles}:
         if f"{role}.json" not in snapshot.meta:
             raise RuleViolation("T7", Reason.MISSING, f"{role} is not in the snapshot", role=role)
+
+
+def fingerprint(spki: bytes) -> str:
+    """What a mark keeps of a key: the first 32 hex digits of the SHA-256 of its SPKI."""
+    return sha256(spki).hexdigest()[:32]
+
+
+def sha256_digest(data: bytes) -> bytes:
+    """SHA-256, 32 bytes."""
+    return sha256(data).digest()

@@ -1,0 +1,1 @@
+"""What a publisher does: keys, releases, channels, holds, invites."""
