@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
+from sealift.client.connection import Connection
 from sealift.client.publish.signing import SignedSet
 from sealift.client.trust.admission import Admitted
-from sealift.client.trust.fetcher import RepositoryFetcher, RepositorySource
 from sealift.client.trust.session import NamespaceTrust
 from sealift.host import rpc
 from sealift.host.hashing import Advance
-from sealift.host.rpc import ServerAddress, ServerRefused
+from sealift.host.rpc import ServerRefused
 from sealift.protocol import layout
 from sealift.protocol.errors import RuleViolation
 from sealift.protocol.names import Digest, Namespace
@@ -35,44 +31,20 @@ BATCH = 1_000
 """Blobs asked for in one call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """An open channel with a credential."""
+class PublisherConnection(Connection):
+    """What a publisher asks of a server."""
 
-    channel: grpc.Channel
-    token: str | None
-
-    @classmethod
-    @contextmanager
-    def open(
-        cls, address: ServerAddress, token: str | None, ca: str | None = None
-    ) -> Iterator[Connection]:
-        """Opens a connection for a block."""
-        channel = rpc.open_channel(address, ca.encode() if ca else None)
-        try:
-            yield cls(channel, token)
-        finally:
-            channel.close()
-
-    @property
-    def source(self) -> RepositorySource:
-        """Signed files of this server."""
-        return RepositorySource(self.channel, self.token)
+    __slots__ = ()
 
     def admit(self, trust: NamespaceTrust) -> Admitted:
-        """Brings a home's view of its namespace up to date.
+        """Brings the home's view of its namespace up to date.
 
         Raises:
             ServerRefused: If the server cannot be reached or refuses.
             RuleViolation: If what it sent was refused, in whole or in a role that publishing
                 would build on.
         """
-        source = self.source
-        held = trust.held()
-        polled = source.poll([held])[trust.namespace]
-        if polled.refused is not None:
-            raise polled.refused
-        admitted = trust.admit(fetcher_of(source, trust.namespace, polled.files, held.versions))
+        admitted = super().admit(trust)
         for role, problem in admitted.problems.items():
             if role != layout.HOLD:
                 raise RuleViolation(problem.rule, problem.reason, problem.message, role=role)
@@ -196,21 +168,6 @@ class Connection:
             page = answer.next_page_token
             if not page:
                 return found
-
-
-def fetcher_of(
-    source: RepositorySource | None,
-    namespace: Namespace,
-    files: Mapping[str, bytes],
-    held: Mapping[str, int],
-) -> RepositoryFetcher:
-    """A fetcher over what a poll brought."""
-    roots = [
-        int(path.removeprefix("metadata/").partition(".")[0])
-        for path in files
-        if path.startswith("metadata/") and path.endswith(".root.json")
-    ]
-    return RepositoryFetcher(namespace, source, files, max([held[layout.ROOT], *roots]))
 
 
 def _frames(content: Path | bytes, offset: int) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from sealift.client.publish.connection import Connection
+from sealift.client.publish.connection import PublisherConnection
 from sealift.client.publish.home import PublisherHome
 from sealift.client.trust.admission import Admitted
 from sealift.protocol.documents import Channel, HoldState
@@ -36,7 +36,7 @@ class HoldSet:
 
 def set_hold(
     home: PublisherHome,
-    connection: Connection,
+    connection: PublisherConnection,
     artifact: ArtifactName,
     channel: ChannelName,
     state: HoldState,

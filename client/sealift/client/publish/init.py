@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import Key, SSlibKey
 
-from sealift.client.publish.connection import Connection
+from sealift.client.publish.connection import PublisherConnection
 from sealift.client.publish.home import PublisherHome, Settings
 from sealift.client.publish.keyring import ANY_ROLE, Keyring
 from sealift.client.publish.recovery_kit import new_code, read_kit, write_kit
@@ -64,7 +64,7 @@ class Initialiser:
     """
 
     home: PublisherHome
-    admin: Connection
+    admin: PublisherConnection
     server: str
     passphrase: bytes
     kit_file: Path
@@ -109,7 +109,7 @@ class Initialiser:
         self.home.step("init:signed")
         signed = _decode_set(progress["set"])
         root = signed.files[layout.ROOT]
-        connection = Connection(self.admin.channel, progress["token"])
+        connection = PublisherConnection(self.admin.channel, progress["token"])
         connection.submit(self.home.namespace, signed)
         self.home.step("init:submitted")
         write_atomically(self.home.folder / "root.json", root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from sealift.client.publish.connection import Connection
+from sealift.client.publish.connection import PublisherConnection
 from sealift.client.publish.home import PublisherHome
 from sealift.host.hashing import sha256_bytes
 from sealift.host.rpc import ServerAddress
@@ -32,7 +32,7 @@ class Invite:
 
 def make_invite(
     home: PublisherHome,
-    connection: Connection,
+    connection: PublisherConnection,
     address: ServerAddress,
     follow: list[Reference],
     *,

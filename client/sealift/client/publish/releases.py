@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from sealift.client.publish.channels import ChannelMove, next_channel
-from sealift.client.publish.connection import Connection, is_conflict
+from sealift.client.publish.connection import PublisherConnection, is_conflict
 from sealift.client.publish.content import HashCache, HashedContent, SourceFile, hash_content
 from sealift.client.publish.home import PublisherHome
 from sealift.client.publish.keyring import Keyring
@@ -120,7 +120,7 @@ class Pusher:
 
     home: PublisherHome
     keyring: Keyring
-    connection: Connection
+    connection: PublisherConnection
     progress: PushProgress
     dry_run: bool = False
 
@@ -331,7 +331,9 @@ class Pusher:
             raise ReleaseRefused(f"this cannot be released: {error.errors()[0]['msg']}") from error
 
 
-def submit(connection: Connection, state: NextState, keyring: Keyring, admitted: Admitted) -> None:
+def submit(
+    connection: PublisherConnection, state: NextState, keyring: Keyring, admitted: Admitted
+) -> None:
     """Signs a next state, submits it and admits the outcome.
 
     Raises:

@@ -203,3 +203,18 @@ def _limit(path: str) -> int:
 def _role(path: str) -> str:
     folder, _, name = path.partition("/")
     return layout.parse_metadata_file_name(name)[0] if folder == "metadata" else ""
+
+
+def fetcher_of(
+    source: RepositorySource | None,
+    namespace: Namespace,
+    files: Mapping[str, bytes],
+    held: Mapping[str, int],
+) -> RepositoryFetcher:
+    """A fetcher over what a poll brought."""
+    roots = [
+        int(path.removeprefix("metadata/").partition(".")[0])
+        for path in files
+        if path.startswith("metadata/") and path.endswith(".root.json")
+    ]
+    return RepositoryFetcher(namespace, source, files, max([held[layout.ROOT], *roots]))
