@@ -163,14 +163,11 @@ class FileLock:
         Raises:
             HomeLocked: If another process holds it for longer than that; it is named.
         """
-        make_folder(self.path.parent)
-        with writing(self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._open()
         deadline = time.monotonic() + wait_s
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     holder = self._holder()
@@ -180,6 +177,12 @@ class FileLock:
                         hint="Wait until it is done, or stop it.",
                     ) from None
                 time.sleep(LOCK_POLL_S)
+                continue
+            if self._is_in_place(descriptor):
+                break
+            # Its last holder removed the file: the lock that others see is another.
+            os.close(descriptor)
+            descriptor = self._open()
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
         self._descriptor = descriptor
@@ -190,6 +193,17 @@ class FileLock:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _open(self) -> int:
+        make_folder(self.path.parent)
+        with writing(self.path):
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _is_in_place(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def _holder(self) -> str:
         try:

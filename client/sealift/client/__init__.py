@@ -1,0 +1,1 @@
+"""The machine of a publisher or a device: what it trusts, fetches, keeps and shows."""
