@@ -23,6 +23,8 @@ class Connection:
 
     channel: grpc.Channel
     token: str | None
+    address: ServerAddress
+    ca: str | None = None
 
     @classmethod
     @contextmanager
@@ -36,7 +38,7 @@ class Connection:
         """
         channel = rpc.open_channel(address, ca.encode() if ca else None)
         try:
-            yield cls(channel, token)
+            yield cls(channel, token, address, ca)
         except ServerRefused as error:
             if error.reason is not Reason.UNREACHABLE:
                 raise

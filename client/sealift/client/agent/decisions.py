@@ -11,7 +11,16 @@ from sealift.protocol import layout
 from sealift.protocol.documents import Channel, Severity
 from sealift.protocol.names import ArtifactId, ChannelName, Digest
 from sealift.protocol.reasons import Reason
-from sealift.protocol.rollout import Decision, Facts, HoldStatus, decide
+from sealift.protocol.rollout import (
+    Decision,
+    Facts,
+    HoldStatus,
+    activation_refusal,
+    decide,
+)
+
+DEFAULT_HOLD_AGE_S = 7_200
+"""For a release that is pinned without a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ def judge(
         revoked=revocations(admitted, artifact),
         denylist=frozenset(state.denylist),
         pin=pin.release if pin else None,
-        blocked=_blocked(admitted, moment, problem),
+        blocked=_blocked(admitted, moment, problem, channel),
     )
     return Judgement(artifact, name, channel, facts, decide(facts), moment, problem)
 
@@ -90,8 +99,10 @@ def revocations(admitted: Admitted | None, artifact: ArtifactId) -> dict[Digest,
     return {entry.sha256: entry.severity for entry in stop.releases} if stop else {}
 
 
-def _blocked(admitted: Admitted | None, moment: Moment, problem: Problem | None) -> Reason | None:
-    """Why nothing new may activate at all."""
+def _blocked(
+    admitted: Admitted | None, moment: Moment, problem: Problem | None, channel: Channel | None
+) -> Reason | None:
+    """Why nothing new may activate at all: stale or refused files, or an old hold (rule T18)."""
     if admitted is None:
         return None
     if admitted.timestamp.expires <= moment.time.expiry_t:
@@ -99,4 +110,7 @@ def _blocked(admitted: Admitted | None, moment: Moment, problem: Problem | None)
     for role in (layout.SNAPSHOT, layout.TARGETS, layout.ROOT):
         if admitted.roles[role].expires <= moment.time.expiry_t:
             return Reason.EXPIRED
-    return problem.reason if problem else None
+    if problem is not None:
+        return problem.reason
+    limit = channel.rollout.max_hold_age_s if channel else DEFAULT_HOLD_AGE_S
+    return activation_refusal(limit, moment.time.timestamp_age_s)

@@ -6,7 +6,7 @@ import base64
 import json
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class Initialiser:
         self.home.step("init:signed")
         signed = _decode_set(progress["set"])
         root = signed.files[layout.ROOT]
-        connection = PublisherConnection(self.admin.channel, progress["token"])
+        connection = replace(self.admin, token=progress["token"])
         connection.submit(self.home.namespace, signed)
         self.home.step("init:submitted")
         write_atomically(self.home.folder / "root.json", root)
