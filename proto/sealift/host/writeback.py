@@ -7,6 +7,7 @@ nothing counts as durable before `fsync`.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 
@@ -35,3 +36,11 @@ def start_writeback(descriptor: int, offset: int, length: int) -> None:
     """
     if _SYNC is not None:
         _SYNC(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+
+def sync_data(descriptor: int) -> None:
+    """Makes a file's bytes durable, and as much about it as is needed to read them back."""
+    if sys.platform == "linux":
+        os.fdatasync(descriptor)
+    else:
+        os.fsync(descriptor)

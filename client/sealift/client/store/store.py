@@ -11,16 +11,27 @@ rename. A crash leaves the release or nothing of it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sealift.client.store.placing import FILE_MODE, FOLDER_MODE, place
 from sealift.client.store.verify import VerifyReport, verify_files
-from sealift.host.files import Step, make_folder, no_step, sync_folder, write_atomically, writing
+from sealift.host.files import (
+    FileLock,
+    HomeLocked,
+    Step,
+    make_folder,
+    no_step,
+    read_or_none,
+    sync_folder,
+    write_atomically,
+    writing,
+)
 from sealift.host.hashing import sha256_bytes
 from sealift.host.installed import (
     FILES,
@@ -32,12 +43,16 @@ from sealift.host.installed import (
     lock_folder,
 )
 from sealift.protocol.documents import Manifest
-from sealift.protocol.errors import InvalidDocument
+from sealift.protocol.errors import InvalidDocument, SealiftError
 from sealift.protocol.names import Digest
 
 BUILDING = ".new-"
 LEAVING = ".old-"
 """What the names of folders begin with that are no releases yet, or no longer."""
+
+
+TRANSFER_LOCK = "lock"
+"""Name of the lock in a transfer's folder."""
 
 
 class MissingBlob(StoreError):
@@ -95,8 +110,22 @@ class Store(ReleaseFolders):
         except FileNotFoundError:
             return False
 
+    def keep_blob(self, digest: Digest, file: Path) -> None:
+        """Makes a verified file of an installed release a blob again.
+
+        Raises:
+            DiskFull, Unwritable: If it cannot be written.
+        """
+        with writing(self.blobs):
+            if not self.blob_path(digest).exists():
+                place(file, self.blob_path(digest))
+
     def discard_blobs(self, digests: Iterable[Digest]) -> None:
-        """Forgets blobs, so that they are fetched anew. Files of releases stay as they are."""
+        """Forgets blobs, so that they are fetched anew. Files of releases stay as they are.
+
+        This is what to do about files that `verify` found damaged: `is_whole` is false then, and
+        fetching the release again mends it.
+        """
         with writing(self.blobs):
             for digest in digests:
                 self.blob_path(digest).unlink(missing_ok=True)
@@ -155,6 +184,19 @@ class Store(ReleaseFolders):
             self._place(entry.sha256, path)
         for parent in sorted(made, key=lambda path: len(path.parts), reverse=True):
             sync_folder(parent)
+
+    def is_whole(self, digest: Digest) -> bool:
+        """True if a release is installed and nothing is known to be wrong with it.
+
+        Sees that the files are there in their lengths; reads only the manifest.
+        """
+        try:
+            release = self.read(digest)
+        except StoreError:
+            return False
+        return verify_files(release, hashes=False).ok and all(
+            self.has_blob(entry.sha256, entry.length) for entry in release.manifest.files
+        )
 
     def remove(self, digest: Digest) -> None:
         """Removes a release, and never waits for it. Its blobs go with `collect`.
@@ -218,6 +260,82 @@ class Store(ReleaseFolders):
         self._place(digest, fresh)
         fresh.replace(target)
         sync_folder(target.parent)
+
+    # Transfers under way
+
+    def transfer_folder(self, digest: Digest) -> Path:
+        """Where the transfer of a release keeps what it has; locked by `TRANSFER_LOCK` in it."""
+        return self.partial / digest
+
+    def drop_transfer(self, digest: Digest) -> None:
+        """Removes a transfer's folder. The caller holds its lock, which goes last."""
+        folder = self.transfer_folder(digest)
+        with writing(folder):
+            for path in list(folder.iterdir()):
+                if path.name != TRANSFER_LOCK:
+                    path.unlink()
+            (folder / TRANSFER_LOCK).unlink()
+            try:
+                folder.rmdir()
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:  # else another process waits for the lock there
+                    raise
+            sync_folder(self.partial)
+
+    # What may go
+
+    def collect(self, wanted: Collection[Digest]) -> list[Digest]:
+        """Removes what nothing needs: releases that are not wanted and not in use, their transfers
+        unless they are under way, blobs that no release or transfer names, a crash's leftovers.
+
+        Returns:
+            The releases that went.
+
+        Raises:
+            Unwritable: If something cannot be removed.
+        """
+        self.prepare()
+        gone = []
+        for digest in self.digests():
+            if digest not in wanted:
+                with suppress(ReleaseInUse, NotInstalled):
+                    self.remove(digest)
+                    gone.append(digest)
+        self._drop_transfers(wanted)
+        with writing(self.folder):
+            self._drop_leftovers()
+            for name in {path.name for path in self.blobs.iterdir()} - self._needed():
+                (self.blobs / name).unlink(missing_ok=True)
+            sync_folder(self.blobs)
+        return gone
+
+    def _drop_transfers(self, wanted: Collection[Digest]) -> None:
+        for folder in sorted(self.partial.iterdir()):
+            if folder.name not in wanted:
+                with (
+                    suppress(HomeLocked),
+                    FileLock(folder / TRANSFER_LOCK).held(wait_s=0, purpose="collection"),
+                ):
+                    self.drop_transfer(Digest(folder.name))
+
+    def _drop_leftovers(self) -> None:
+        for folder in list(self.releases.iterdir()):
+            if folder.name.startswith((BUILDING, LEAVING)):
+                descriptor = lock_folder(folder, fcntl.LOCK_EX)
+                if descriptor is not None:
+                    shutil.rmtree(folder)
+                    os.close(descriptor)
+
+    def _needed(self) -> set[str]:
+        manifests = [release.manifest for release in self.installed()]
+        for folder in self.partial.iterdir():
+            data = read_or_none(folder / MANIFEST)
+            with suppress(SealiftError):  # a damaged transfer begins anew
+                manifests += [Manifest.parse(data)] if data is not None else []
+        entries = [entry for manifest in manifests for entry in manifest.files]
+        return {entry.sha256 for entry in entries} | {
+            entry.chunks.sha256 for entry in entries if entry.chunks is not None
+        }
 
     def _place(self, digest: Digest, target: Path) -> None:
         blob = self.blob_path(digest)
