@@ -79,7 +79,7 @@ def wanted_files(manifest: Manifest) -> list[Wanted]:
                 f"{entry.path} and {known.path} have one SHA-256 and two lengths; "
                 "no bytes can be both"
             )
-        if known is None or known.list_digest is None:
+        if known is None or (known.list_digest is None and entry.chunks is not None):
             found[entry.sha256] = _wanted(entry)
     return list(found.values())
 

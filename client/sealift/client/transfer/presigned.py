@@ -295,14 +295,17 @@ def _ending(connection: http.client.HTTPConnection, seconds: float) -> Iterator[
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+    failed: Exception | None = None
     try:
         yield
     except (http.client.HTTPException, OSError) as error:
-        if ended.is_set():
-            raise SourceTooSlow(NAME, f"it did not answer within {seconds:,.0f} s") from error
-        raise
+        failed = error
     finally:
         timer.cancel()
+    if ended.is_set():  # whatever it looked like: also as if the answer's head had ended there
+        raise SourceTooSlow(NAME, f"it did not answer within {seconds:,.1f} s") from failed
+    if failed is not None:
+        raise failed
 
 
 def _shut(open_socket: socket.socket | None) -> None:
