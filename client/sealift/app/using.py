@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -76,12 +77,22 @@ class Use:
     async def __aenter__(self) -> Release:
         import asyncio
 
-        entering = asyncio.ensure_future(asyncio.to_thread(self.__enter__))
+        lock, abandoned = threading.Lock(), threading.Event()
+
+        def enter() -> Release:
+            release = self.__enter__()
+            with lock:
+                if abandoned.is_set():
+                    self.__exit__(None, None, None)
+            return release
+
         try:
-            return await asyncio.shield(entering)
+            return await asyncio.to_thread(enter)
         except asyncio.CancelledError:
-            # The thread cannot be cancelled: what it claims is let go when it has it.
-            entering.add_done_callback(lambda _: self.__exit__(None, None, None))
+            # The thread cannot be cancelled: what it has claimed, or will, is let go.
+            with lock:
+                abandoned.set()
+                self.__exit__(None, None, None)
             raise
 
     async def __aexit__(
