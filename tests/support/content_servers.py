@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -152,9 +153,11 @@ class HttpContent:
     port: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
 
+    scheme: str = "http"
+
     def url(self, digest: Digest) -> str:
         """The address of a blob."""
-        return f"http://127.0.0.1:{self.port}/{digest}?signature=x"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{digest}?signature=x"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -192,12 +195,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def http_content() -> Iterator[HttpContent]:
-    """A running HTTP server."""
-    content = HttpContent()
+def http_content(tls: ssl.SSLContext | None = None) -> Iterator[HttpContent]:
+    """A running HTTP server, or HTTPS with the certificate of `tls`."""
+    content = HttpContent(scheme="https" if tls else "http")
     handler = type("Handler", (_Handler,), {"content": content})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
     content.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -56,6 +56,7 @@ class Device:
         default_factory=lambda: Tuning(batch_bytes=4 * PIECE_BYTES, retries=QUICK)
     )
     patience: Patience = field(default_factory=Patience)
+    ca: str | None = None
     told: list[int] = field(default_factory=list)
 
     def fetch(
@@ -71,6 +72,7 @@ class Device:
                 Namespace("acme"),
                 self.token,
                 patience=self.patience,
+                ca=self.ca,
             ) as sources:
                 fetch_release(
                     release.manifest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -350,6 +351,25 @@ def test_what_the_progress_raises_ends_the_transfer_and_it_goes_on_later(
     device.fetch(release)
     device.check_installed(release)
     assert device.server.reads.bytes_of() - before < len(MODEL) - 5 * PIECE_BYTES
+
+
+def test_an_interruption_ends_the_transfer_at_once_and_it_goes_on_later(
+    device: Device, publish: Publish
+) -> None:
+    release = publish(make_release({"model.bin": MODEL}))
+    main = threading.main_thread().ident
+    pieces = [0]
+
+    def step(name: str) -> None:
+        pieces[0] += name == "download:piece"
+        if pieces[0] == 6 and main is not None:
+            signal.pthread_kill(main, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        device.fetch(release, step=step)
+    device.check_not_installed(release)
+    device.fetch(release)
+    device.check_installed(release)
 
 
 def test_two_processes_do_not_fetch_the_same_release_twice(

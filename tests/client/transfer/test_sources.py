@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from sealift.client.transfer.errors import (
     BlobNotThere,
@@ -24,7 +30,7 @@ from sealift.client.transfer.source import BlobRange, Patience
 from sealift.host import rpc
 from sealift.protocol.names import Digest, Namespace
 from sealift.protocol.reasons import Reason
-from support.content_servers import TOKEN, GrpcContent, HttpContent
+from support.content_servers import TOKEN, GrpcContent, HttpContent, http_content
 from support.releases import PIECE_BYTES, MadeRelease, make_release, noise
 from support.s3 import S3Server
 
@@ -319,6 +325,53 @@ def test_a_server_that_is_down_says_so_after_some_attempts(
     device.server.refuse = None
     device.fetch(release)
     device.check_installed(release)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, with its key, in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+    return path
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_store_over_tls_is_used_only_if_its_certificate_is_trusted(
+    device: Device, publish: Publish, certificate: Path, trusted: bool
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    release = publish(make_release({"model.bin": MODEL}))
+    with http_content(context) as store:
+        store.blobs.update(release.blobs)
+        device.server.urls = store.url
+        device.ca = certificate.read_text().partition("-----BEGIN PRIVATE")[0] if trusted else None
+        device.fetch(release)
+        device.check_installed(release)
+        assert bool(store.headers) == trusted
+        assert (device.server.reads.bytes_of() == 0) == trusted
 
 
 def test_ranges_of_a_real_object_store(
