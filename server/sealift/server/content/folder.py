@@ -14,9 +14,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 from sealift.host.files import Step, make_folder, no_step, sync_folder, writing
+from sealift.host.writeback import start_writeback
 from sealift.protocol.names import Digest
 from sealift.server.content.errors import BlobNotFound, BlobTruncated, StoreRefused
 from sealift.server.content.store import FRAME_BYTES, BlobStore, Publication
+
+WRITEBACK_BYTES = 8 * 1024 * 1024
 
 
 class FolderStore(BlobStore):
@@ -125,16 +128,25 @@ class _FolderPublication(Publication):
         self._digest = digest
         self._path = path
         self._length = length
+        self._file: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._written = 0
 
     def advance(self, available: int) -> None:
-        """Nothing is sent ahead: the file is moved when it is whole."""
-
-    def abort(self) -> None:
-        """Nothing was sent ahead."""
+        """Has the bytes written to the disk meanwhile, so that the last sync need not wait."""
+        if self._file is not None and available - self._written >= WRITEBACK_BYTES:
+            start_writeback(self._file, self._written, available - self._written)
+            self._written = available
 
     def commit(self) -> None:
         """See `Publication.commit`."""
         self._store._commit(self._digest, self._path, self._length)
+        self.abort()
+
+    def abort(self) -> None:
+        """Nothing was sent ahead."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
 
 
 def _sync(path: Path, digest: Digest, length: int) -> None:

@@ -1,0 +1,1 @@
+"""Who may do what. Default deny: every call names the right that it needs."""

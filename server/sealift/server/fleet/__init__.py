@@ -1,0 +1,1 @@
+"""Devices: invites, joining, reports. Nothing here decides what runs on one."""

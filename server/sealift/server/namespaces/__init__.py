@@ -1,0 +1,4 @@
+"""The signed state of namespaces: registering, submitting, holding, keeping it fresh, reading it.
+
+Each public function is one synchronous transaction.
+"""
