@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -29,21 +29,6 @@ class InvalidSettings(SealiftError):
     """A setting that cannot be."""
 
 
-class S3Section(BaseModel):
-    """`[s3]`: an S3 store for blobs."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    endpoint: str
-    access_key: str
-    secret_key: SecretStr
-    bucket: str = "sealift"
-    region: str = "us-east-1"
-    secure: bool = True
-    prefix: str = ""
-    ca_file: Path | None = None
-
-
 class Settings(BaseSettings):
     """All settings."""
 
@@ -57,7 +42,7 @@ class Settings(BaseSettings):
     database: str = ""
     """Empty: SQLite in the home."""
     blobs: Literal["folder", "s3"] = "folder"
-    s3: S3Section | None = None
+    s3: S3Settings | None = None
     workers: int = 16
     """Threads for transactions and disks."""
     drain_s: float = 20.0
@@ -96,18 +81,7 @@ class Settings(BaseSettings):
                 "blobs are to lie in S3, but there is no [s3] section",
                 hint="Give endpoint, access_key, secret_key and bucket in settings.toml.",
             )
-        return S3Store(
-            S3Settings(
-                endpoint=self.s3.endpoint,
-                access_key=self.s3.access_key,
-                secret_key=self.s3.secret_key,
-                bucket=self.s3.bucket,
-                region=self.s3.region,
-                secure=self.s3.secure,
-                prefix=self.s3.prefix,
-                ca_file=self.s3.ca_file,
-            )
-        )
+        return S3Store(self.s3)
 
 
 def load_settings(home: Path, **given: Any) -> Settings:

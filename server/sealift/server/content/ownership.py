@@ -1,4 +1,4 @@
-"""Which blobs a namespace uploaded in full: only those may it name, and only there are they read."""
+"""Which blobs a namespace uploaded in full: the only ones that it may name and serve."""
 
 from __future__ import annotations
 
