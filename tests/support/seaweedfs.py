@@ -36,7 +36,7 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=256",
-        "-volume.max=0",
+        "-volume.max=10000",
         "-filer",
         "-s3",
         f"-s3.config={config}",
