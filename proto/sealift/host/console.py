@@ -43,6 +43,8 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 QUIET_S = 1.0
 """Nothing is shown of what takes less than this."""
+PIPED_WIDTH = 200
+"""Columns of a table where there is no terminal."""
 LINE_S = 5.0
 """How often a line is printed where there is no terminal."""
 
@@ -72,10 +74,8 @@ class Out:
     """
 
     as_json: bool = False
-    _stdout: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
-    _stderr: Console = field(
-        default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True)
-    )
+    _stdout: Console = field(default_factory=lambda: _console(stderr=False))
+    _stderr: Console = field(default_factory=lambda: _console(stderr=True))
 
     def show(self, document: Mapping[str, Any], people: Callable[[Out], None]) -> None:
         """Shows a command's result: the document, or what `people` prints."""
@@ -132,6 +132,13 @@ class Out:
             yield shown.advance
         finally:
             shown.close()
+
+
+def _console(*, stderr: bool) -> Console:
+    """A console; where there is no terminal its lines are long, so that they can be piped on."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PIPED_WIDTH
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
 
 
 def reason_of(error: SealiftError) -> str:
