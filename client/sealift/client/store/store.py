@@ -311,7 +311,7 @@ class Store(ReleaseFolders):
 
     def _drop_transfers(self, wanted: Collection[Digest]) -> None:
         for folder in sorted(self.partial.iterdir()):
-            if folder.name not in wanted:
+            if folder.name not in wanted or self.has(Digest(folder.name)):
                 with (
                     suppress(HomeLocked),
                     FileLock(folder / TRANSFER_LOCK).held(wait_s=0, purpose="collection"),

@@ -58,9 +58,14 @@ class Server:
 
         A caller that goes away ends the waiting, not the function: what was begun is finished.
         """
+        return await asyncio.shield(self.begin(function, *args, **kwargs))
+
+    def begin(
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Begins a synchronous function in a thread; it cannot be cancelled, only waited for."""
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self.threads, partial(function, *args, **kwargs))
-        return await asyncio.shield(work)
+        return loop.run_in_executor(self.threads, partial(function, *args, **kwargs))
 
     async def caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Who makes this call.

@@ -115,15 +115,15 @@ class RepositoryServicer(repository_pb2_grpc.RepositoryServiceServicer):
         if wanted == 0:
             return
         frames = server.uploads.store.read(digest, request.offset, wanted)
-        coming = asyncio.ensure_future(server.run(_next_frame, frames))
+        coming = server.begin(_next_frame, frames)
         try:
-            while (frame := await coming) is not None:
-                coming = asyncio.ensure_future(server.run(_next_frame, frames))
+            while (frame := await asyncio.shield(coming)) is not None:
+                coming = server.begin(_next_frame, frames)
                 yield repository_pb2.ReadBlobResponse(data=frame)
         finally:
-            # The frame under way is let finish: a generator that runs cannot be closed.
-            await asyncio.wait([coming])
-            await server.run(frames.close)
+            # Whoever reads may go at any time; a generator that runs cannot be closed. So it is
+            # closed after the frame under way, in its thread, without being waited for.
+            coming.add_done_callback(lambda _: server.begin(frames.close))
 
 
 def _next_frame(frames: Generator[bytes, None, None]) -> bytes | None:
