@@ -195,5 +195,5 @@ def test_an_update_killed_at_each_step_leaves_a_working_release(
         assert used.stdout.strip() in {"acme/moving@1.0.0", "acme/moving@1.1.0"}, name
         assert walk.json(home, "verify", "acme/moving")["ok"], name
         assert walk.run(home, "update").returncode == 0, name
-        assert walk.json(home, "status")["device"]["artifacts"][0]["active"] == "1.1.0"  # type: ignore[index,call-overload]
+        assert walk.json(home, "status")["device"]["artifacts"][0]["active"] == "1.1.0"  # type: ignore[index]
         shutil.rmtree(home)

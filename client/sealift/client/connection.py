@@ -40,11 +40,7 @@ class Connection:
         try:
             yield cls(channel, token, address, ca)
         except ServerRefused as error:
-            if error.reason is not Reason.UNREACHABLE:
-                raise
-            raise ServerRefused(
-                error.reason, f"the server {address} cannot be reached", hint=error.hint
-            ) from error
+            raise with_address(error, address) from error
         finally:
             channel.close()
 
@@ -68,3 +64,10 @@ class Connection:
         if polled.refused is not None:
             raise polled.refused
         return trust.admit(fetcher_of(source, trust.namespace, polled.files, held.versions))
+
+
+def with_address(error: ServerRefused, address: ServerAddress) -> ServerRefused:
+    """The same refusal; with the address, if nothing answers there."""
+    if error.reason is not Reason.UNREACHABLE:
+        return error
+    return ServerRefused(error.reason, f"the server {address} cannot be reached", hint=error.hint)

@@ -13,7 +13,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from sealift.protocol.errors import SealiftError
+from sealift.protocol.errors import InvalidName, SealiftError
 from sealift.protocol.reasons import Reason
 
 ERROR_DOMAIN = "sealift"
@@ -73,7 +73,7 @@ class ServerRefused(SealiftError):
         self.details = details or {}
 
 
-class InvalidAddress(SealiftError, ValueError):
+class InvalidAddress(InvalidName):
     """An address that cannot be one."""
 
 

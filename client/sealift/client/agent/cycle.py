@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sealift.client.agent.decisions import Judgement, judge, revocations
 from sealift.client.agent.home import DeviceHome
 from sealift.client.agent.state import DeviceState, JoinedNamespace
-from sealift.client.connection import Connection
+from sealift.client.connection import Connection, with_address
 from sealift.client.store.store import Store
 from sealift.client.transfer.fetching import fetch_release
 from sealift.client.transfer.server import server_sources
@@ -120,7 +120,10 @@ class Cycle:
         """Admits what is new; a refusal is returned, as what is believed is still there."""
         try:
             admitted = connection.admit(self._trust(namespace))
-        except (ServerRefused, RuleViolation) as error:
+        except (ServerRefused, RuleViolation) as refusal:
+            error: ServerRefused | RuleViolation = refusal
+            if isinstance(refusal, ServerRefused):
+                error = with_address(refusal, connection.address)
             said = {"reason": error.reason.value, "message": error.message}
             self.home.record("refused", namespace=namespace, **said)
             return error

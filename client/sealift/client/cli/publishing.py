@@ -132,11 +132,16 @@ def push(
         pushed = pusher.push(files, request)
     for remark in pushed.remarks:
         context.out.remark(remark)
-    _show_pushed(context, home, request, pushed)
+    _show_pushed(context, home, request, pushed, dry_run=dry_run)
 
 
 def _show_pushed(
-    context: Context, home: PublisherHome, request: PushRequest, pushed: Pushed
+    context: Context,
+    home: PublisherHome,
+    request: PushRequest,
+    pushed: Pushed,
+    *,
+    dry_run: bool,
 ) -> None:
     name = f"{home.namespace}/{request.artifact}@{request.version}"
     document: dict[str, Any] = {
@@ -151,14 +156,18 @@ def _show_pushed(
 
     def people(out: Out) -> None:
         size = f"{len(pushed.manifest.files)} files, {format_bytes(pushed.manifest.length)}"
-        if pushed.created:
+        if pushed.created and dry_run:
+            out.line(
+                f"would release {name} ({size}, {format_bytes(pushed.uploaded_bytes)} to send)"
+            )
+        elif pushed.created:
             out.line(f"released {name} ({size}, {format_bytes(pushed.uploaded_bytes)} sent)")
         else:
             out.line(f"{name} is there already ({size})")
         out.line(f"digest {pushed.pointer.sha256.reference}")
         if pushed.channel is not None:
             show_channel(out, pushed.channel)
-        elif pushed.created and request.to is None:
+        elif pushed.created and request.to is None and not dry_run:
             out.line(f"Next: sealift promote {request.artifact}@{request.version} --to stable …")
 
     context.out.show(document, people)

@@ -83,18 +83,18 @@ class Initialiser:
                 f"{self.home.namespace} is there, in {self.home.folder}",
                 hint="See it: sealift status",
             )
+        new = progress is None
         progress = progress or {
             "request_id": secrets.token_hex(16),
             "token": make_token("publisher"),
             "kit": str(self.kit_file),
             "public": self.public,
         }
-        new = not self.home.folder.exists()
         self._save(progress)
         try:
             online = self._create(progress)
         except ServerRefused:
-            if new:
+            if new:  # nothing half-done stays behind
                 shutil.rmtree(self.home.folder)
             raise
         self.home.step("init:created")

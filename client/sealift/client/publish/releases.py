@@ -19,6 +19,7 @@ from sealift.client.publish.keyring import Keyring
 from sealift.client.publish.signing import NextState
 from sealift.client.trust.admission import Admitted
 from sealift.client.trust.fetcher import RepositorySource
+from sealift.host.console import UsageError
 from sealift.host.hashing import Advance, sha256_bytes
 from sealift.host.rpc import ServerRefused
 from sealift.protocol import layout, metadata
@@ -36,7 +37,7 @@ class ReleaseRefused(SealiftError):
     """A release that cannot be made as it was asked for."""
 
 
-class KindNeeded(SealiftError):
+class KindNeeded(UsageError):
     """An artifact's first push must say its kind."""
 
 

@@ -294,7 +294,7 @@ class Admission:
             if role in refused and not self._reading_back:
                 raise _violation(refused[role])
             file, documents, parsed = self._judge_authentic(role, files)
-            problem = self._judge_current(file) or refused.get(role)
+            problem = refused.get(role) or self._judge_current(file)
             if problem is not None and not self._reading_back:
                 raise _violation(problem)
         except RuleViolation as error:

@@ -151,11 +151,13 @@ class NamespaceTrust:
         try:
             return self._admit(fetcher, self.generations.current())
         except RuleViolation as first:
-            if first.reason is not Reason.BAD_SIGNATURE:
+            if first.reason not in {Reason.BAD_SIGNATURE, Reason.ROLLED_BACK}:
                 self._remember_refusal(first)
                 raise
         try:
-            # A key may have been replaced between two reads: once more, from nothing (rule T7).
+            # Once more, from nothing. A key may have been replaced between two reads (rule T7); or
+            # an earlier snapshot listed versions that were never there, and the stock client goes
+            # by its copy of it, where only marks count (rule T3).
             return self._admit(fetcher, None)
         except RuleViolation as error:
             self._remember_refusal(error)
