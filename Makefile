@@ -34,7 +34,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/python deploy/demo/demo.py
+	$(BIN)/python -m deploy.demo
 
 test: $(STAMP)
 	$(BIN)/coverage erase
