@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from support.daemons import running
-from support.kills import KILLED, Done, run_sealift
-
-PASSPHRASE = {"SEALIFT_PASSPHRASE": "a passphrase of tests"}
-
-
-@dataclass(frozen=True)
-class Walk:
-    """A server, and a folder for homes."""
-
-    server: Path
-    folder: Path
-    address: str
-
-    def run(
-        self, home: Path, *arguments: str, trace: Path | None = None, kill: str = "", at: int = 1
-    ) -> Done:
-        environment = {**PASSPHRASE, "SEALIFT_HOME": str(home)}
-        return run_sealift(arguments, environment, trace=trace, kill=kill, at=at)
-
-    def json(self, home: Path, *arguments: str) -> dict[str, object]:
-        done = self.run(home, *arguments, "--output", "json")
-        assert done.returncode == 0, done.stderr
-        found: dict[str, object] = json.loads(done.stdout)
-        return found
+from support.kills import KILLED
+from support.walks import Walk, walking
 
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
-    folder = tmp_path_factory.mktemp("kills")
-    server = folder / "server"
-    program = "from sealift.server.cli import main; main()"
-    command = [sys.executable, "-c", program, "run", "--dev", "--home", str(server)]
-    ports = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-    log = folder / "server.log"
-    with running("kills", [*command, *ports], log, (server / "admin.token").exists):
-        address = json.loads((server / "address.json").read_text())["grpc"]
-        yield Walk(server, folder, address)
+    with walking(tmp_path_factory.mktemp("kills")) as walk:
+        yield walk
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +28,10 @@ def release(walk: Walk) -> Path:
     return folder
 
 
-def _init(walk: Walk, home: Path, namespace: str, kill: str = "", at: int = 1) -> int:
-    token = str(walk.server / "admin.token")
-    server = ("--server", walk.address, "--token-file", token)
-    return walk.run(home, "init", namespace, *server, kill=kill, at=at).returncode
-
-
 @pytest.fixture(scope="module")
 def publisher(walk: Walk, release: Path) -> Path:
     home = walk.folder / "publisher"
-    assert _init(walk, home, "acme") == 0
+    assert walk.init(home, "acme").returncode == 0
     pushed = walk.run(home, "push", str(release), "llm@1.0.0", "--kind", "model", "--to", "stable")
     assert pushed.returncode == 0, pushed.stderr
     return home
@@ -107,11 +68,11 @@ def test_init_goes_on_after_a_kill_at_each_step(walk: Walk) -> None:
     for number, (name, at) in enumerate(steps):
         home = walk.folder / f"init-{number}"
         namespace = f"kill-{number}"
-        assert _init(walk, home, namespace, kill=name, at=at) == KILLED, name
-        again = _init(walk, home, namespace)
+        assert walk.init(home, namespace, kill=name, at=at).returncode == KILLED, name
+        again = walk.init(home, namespace).returncode
         status = walk.json(home, "status")
         assert again in {0, 1}, name  # 1: it had just been finished
-        assert status["publisher"][0]["root_sha256"], name  # type: ignore[index]
+        assert status["publisher"][0]["root_sha256"], name
 
 
 def test_push_goes_on_after_a_kill_at_each_step(walk: Walk, publisher: Path, release: Path) -> None:
@@ -129,8 +90,8 @@ def test_push_goes_on_after_a_kill_at_each_step(walk: Walk, publisher: Path, rel
         again = walk.run(publisher, *command, f"{artifact}@1.0.0")
         assert again.returncode == 0, (name, again.stderr)
         shown = walk.json(publisher, "show", artifact)
-        assert [one["version"] for one in shown["releases"]] == ["1.0.0"]  # type: ignore[attr-defined]
-        assert shown["channels"][0]["release"]["version"] == "1.0.0"  # type: ignore[index]
+        assert [one["version"] for one in shown["releases"]] == ["1.0.0"]
+        assert shown["channels"][0]["release"]["version"] == "1.0.0"
 
 
 def test_a_device_goes_on_after_a_kill_at_each_step(walk: Walk, publisher: Path) -> None:
@@ -195,5 +156,5 @@ def test_an_update_killed_at_each_step_leaves_a_working_release(
         assert used.stdout.strip() in {"acme/moving@1.0.0", "acme/moving@1.1.0"}, name
         assert walk.json(home, "verify", "acme/moving")["ok"], name
         assert walk.run(home, "update").returncode == 0, name
-        assert walk.json(home, "status")["device"]["artifacts"][0]["active"] == "1.1.0"  # type: ignore[index]
+        assert walk.json(home, "status")["device"]["artifacts"][0]["active"] == "1.1.0"
         shutil.rmtree(home)
