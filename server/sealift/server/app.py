@@ -39,8 +39,10 @@ from sealift.host.files import (
 from sealift.host.tokens import is_token, make_token, token_sha256
 from sealift.protocol.errors import SealiftError
 from sealift.server.access import tokens
+from sealift.server.api.admin import AdminServicer
+from sealift.server.api.catalog import CatalogServicer
 from sealift.server.api.edge import ErrorInterceptor, Server
-from sealift.server.api.others import AdminServicer, CatalogServicer, FleetServicer
+from sealift.server.api.fleet import FleetServicer
 from sealift.server.api.publish import PublishServicer
 from sealift.server.api.repository import RepositoryServicer
 from sealift.server.content.uploads import Uploads
