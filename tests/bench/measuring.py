@@ -8,6 +8,7 @@ measured apart, through `/proc`.
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -18,6 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOUCHED_BYTES = 2560 * 1024 * 1024
+# A process of its own starts the command: Linux counts the memory of whoever starts a process as a
+# part of its peak, and this one is some 10 MB.
+_LAUNCHER = """
+import json, os, resource, sys, time
+out = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+started = time.perf_counter()
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ,
+                      file_actions=[(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)])
+_, status, usage = os.wait4(pid, 0)
+wall = time.perf_counter() - started
+print(json.dumps([os.waitstatus_to_exitcode(status), wall, usage.ru_utime + usage.ru_stime,
+                  usage.ru_maxrss]))
+"""
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -86,28 +100,18 @@ def timed(
     """
     touch_memory()
     before = servers.start()
-    with log.open("wb") as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        words = " ".join(map(str, command))
-        raise SystemExit(f"{words} ended with {process.returncode}:\n{log.read_text()[-4000:]}")
-    return Sample(
-        wall_s,
-        usage.ru_utime + usage.ru_stime,
-        usage.ru_maxrss * 1024,
-        servers.cpu_s() - before,
-        servers.peaks(),
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _LAUNCHER, log, *map(str, command)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+        check=True,
     )
+    code, wall_s, cpu_s, peak_kib = json.loads(done.stdout)
+    if code != 0:
+        words = " ".join(map(str, command))
+        raise SystemExit(f"{words} ended with {code}:\n{log.read_text()[-4000:]}")
+    return Sample(wall_s, cpu_s, peak_kib * 1024, servers.cpu_s() - before, servers.peaks())
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from sealift.protocol.reasons import Reason
 ERROR_DOMAIN = "sealift"
 FRAME_BYTES = 1024 * 1024 - 1024
 """The most bytes that a streamed message carries: frames stay under 1 MiB."""
+AHEAD_BYTES = 4 * 1024 * 1024
+"""How much of a stream may be on its way: 40 MB a second and stream at 100 ms of latency."""
 CALL_S = 30.0
 """Deadline of a call that carries little."""
 TRANSFER_S = 24 * 3600.0
@@ -134,6 +136,9 @@ def open_channel(address: ServerAddress, ca: bytes | None = None) -> grpc.Channe
         ("grpc.max_reconnect_backoff_ms", 2_000),
         # The address is used as it is: no proxy from the environment stands between.
         ("grpc.enable_http_proxy", 0),
+        # A stream reads this far ahead, not what a probe finds: that took 270 MB on a busy machine.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", AHEAD_BYTES),
     ]
     if address.tls:
         return grpc.secure_channel(address.target, grpc.ssl_channel_credentials(ca), options)
