@@ -50,7 +50,7 @@ class Agent:
     _stop: threading.Event = field(default_factory=threading.Event)
     _failures: int = 0
 
-    def run(self, *, once: bool = False) -> None:
+    def run(self) -> None:
         """Runs until SIGTERM or SIGINT.
 
         Raises:
@@ -67,7 +67,7 @@ class Agent:
             self._log("started", poll_s=f"{self.poll_s:g}")
             while not self._stop.is_set():
                 wait_s = self._turn()
-                if once or self._stop.wait(wait_s):
+                if self._stop.wait(wait_s):
                     break
             self._log("stopped")
 
@@ -82,8 +82,9 @@ class Agent:
             outcomes = self.make_cycle(self._progress).run()
         except Draining:
             return 0
-        except SealiftError as error:
-            self._log("failed", message=error.message)
+        except (SealiftError, OSError) as error:
+            # The disk or the network may be right again the next time.
+            self._log("failed", message=str(error).replace("\n", "; "))
             return self._backoff()
         for outcome in outcomes:
             self._log_outcome(outcome)

@@ -157,6 +157,11 @@ class RepositoryFetcher(FetcherInterface):
         self.last_role = ""
         """The role whose file was asked for last, for errors; empty for a document."""
 
+    @property
+    def has_news(self) -> bool:
+        """True if the poll brought anything."""
+        return bool(self._polled)
+
     def _fetch(self, url: str) -> Iterator[bytes]:
         path = unquote(url.removeprefix(BASE_URL))
         return iter([self.read(path)])

@@ -144,10 +144,14 @@ class NamespaceTrust:
     def admit(self, fetcher: RepositoryFetcher) -> Admitted:
         """Brings the home up to date.
 
+        If nothing is new, nothing is written.
+
         Raises:
             RuleViolation: If root, timestamp, snapshot or targets was refused; the home believes
                 what it believed before, but keeps every root that verified (rule T2).
         """
+        if not fetcher.has_news and (standing := self._standing()) is not None:
+            return standing
         try:
             return self._admit(fetcher, self.generations.current())
         except RuleViolation as first:
@@ -162,6 +166,18 @@ class NamespaceTrust:
         except RuleViolation as error:
             self._remember_refusal(error)
             raise
+
+    def _standing(self) -> Admitted | None:
+        """What is believed, if all of it is whole, unexpired and without problems."""
+        if self.store.problems():
+            return None
+        believed = self.believed()
+        expiry_t = self.moment(self.store.load()).time.expiry_t
+        if believed is None or believed.problems:
+            return None
+        if any(file.expires <= expiry_t for file in believed.roles.values()):
+            return None
+        return believed
 
     def _remember_refusal(self, error: RuleViolation) -> None:
         memory = self.store.load()
