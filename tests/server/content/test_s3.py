@@ -11,7 +11,12 @@ import pytest
 import urllib3
 from pydantic import SecretStr, ValidationError
 
-from sealift.server.content.errors import ContentError, StoreRefused, StoreUnavailable
+from sealift.server.content.errors import (
+    BlobTruncated,
+    ContentError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from sealift.server.content.s3 import REOPENINGS, S3Settings, S3Store
 from sealift.server.content.s3_bucket import ATTEMPTS
 from sealift.server.content.s3_upload import MAX_PARTS, PART_BYTES, part_bytes
@@ -103,6 +108,35 @@ def test_an_aborted_publication_leaves_no_parts_in_the_store(
             settings.bucket, prefix=store.key(blob.digest)
         )
     assert not left.uploads
+
+
+@pytest.mark.parametrize("answer_was_lost", [True, False])
+def test_an_upload_that_is_gone_counts_only_if_its_object_is_there(
+    s3_server: S3Server, settings: S3Settings, tmp_path: Path, answer_was_lost: bool
+) -> None:
+    blob = Blob.make(20 * MIB)
+    client = s3_server.client()
+
+    def behind_our_back(name: str) -> None:
+        if name == "blob:complete":
+            key = store.key(blob.digest)
+            (upload,) = client._list_multipart_uploads(settings.bucket, prefix=key).uploads
+            client._abort_multipart_upload(settings.bucket, key, upload.upload_id or "")
+            if answer_was_lost:
+                client.fput_object(
+                    bucket_name=settings.bucket, object_name=key, file_path=str(other)
+                )
+
+    other = blob.file(tmp_path)
+    (tmp_path / "staged").mkdir()
+    path = blob.file(tmp_path / "staged")
+    with closing(S3Store(settings, step=behind_our_back, pause=lambda _: None)) as store:
+        if answer_was_lost:
+            store.put_file(blob.digest, path, len(blob.data))
+            assert b"".join(store.read(blob.digest)) == blob.data
+        else:
+            with pytest.raises(BlobTruncated):
+                store.put_file(blob.digest, path, len(blob.data))
 
 
 def test_a_store_that_asks_to_try_later_is_tried_again(
