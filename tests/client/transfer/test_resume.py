@@ -45,7 +45,7 @@ channel = rpc.open_channel(server)
 with server_sources(channel, server, Namespace("acme"), {TOKEN!r}) as sources:
     fetch_release(
         Manifest.parse(data), sha256_bytes(data), data, Store(Path(folder), step), sources,
-        told.append, step, tuning=Tuning(streams={STREAMS}, batch_bytes=8 * {PIECE_BYTES}),
+        told.append, step, tuning=Tuning(streams={STREAMS}, batch_bytes={PIECE_BYTES}),
     )
 channel.close()
 print(sum(told))
