@@ -171,7 +171,10 @@ class Cycle:
                 judgement = self._judge(artifact)
         except Draining:
             raise
-        except SealiftError as error:
+        except SealiftError as raised:
+            error = raised
+            if isinstance(raised, ServerRefused):
+                error = with_address(raised, connection.address)
             self.home.record("failed", artifact=str(artifact), message=error.message)
             return Outcome(artifact, None, before, self._active(artifact), error)
         failure = refusal or _violation(judgement)
@@ -199,15 +202,15 @@ class Cycle:
         if decision.action is Action.KEEP:
             self._mend_active(connection, artifact)
             return
-        if not self.store.has(release.sha256):
+        if not self.store.is_whole(release.sha256):
             self._fetch(connection, artifact, release)
         self._refresh_if_old(connection, artifact)
         self._activate(artifact, release)
 
     def _mend_active(self, connection: Connection, artifact: ArtifactId) -> None:
-        """What is active but no longer on the disk is fetched again."""
+        """What is active but no longer whole on the disk is fetched again."""
         active = self._active(artifact)
-        if active is None or self.store.has(active.active.digest):
+        if active is None or self.store.is_whole(active.active.digest):
             return
         admitted = self._trust(artifact.namespace).believed()
         listed = admitted.releases(artifact.artifact) if admitted else {}
