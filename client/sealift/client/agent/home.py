@@ -40,6 +40,8 @@ from sealift.host.files import (
 from sealift.protocol.names import Namespace
 
 MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+OPEN_FOLDER = 0o755
+OPEN_FILE = 0o644
 HISTORY_KEPT = 1_000
 HISTORY_LIMIT_BYTES = 512 * 1024
 
@@ -94,8 +96,14 @@ class DeviceHome:
         Raises:
             HomeLocked: If another process holds it for over 10 s.
         """
+        self._prepare()
         with FileLock(self.folder / "lock").held(purpose=purpose):
             yield
+
+    def _prepare(self) -> None:
+        """Apps of other users read pointer, state and releases; only `identity` is secret."""
+        make_folder(self.folder, OPEN_FOLDER)
+        make_folder(self.folder / "identity")
 
     # --- state --------------------------------------------------------------------------
 
@@ -123,8 +131,8 @@ class DeviceHome:
             before = self.state()
             after = change(before)
             if after != before or not self.exists:
-                make_folder(self.folder)
-                write_atomically(self.folder / "state.json", after.encode(), step=self.step)
+                path = self.folder / "state.json"
+                write_atomically(path, after.encode(), mode=OPEN_FILE, step=self.step)
             return after
         with self.locked(what):
             return self.change(what, change, locked=True)
@@ -151,7 +159,7 @@ class DeviceHome:
             except (ValueError, KeyError, TypeError):
                 pass  # damaged: drawn anew, which only changes this device's places
         secret = secrets.token_bytes(32)
-        make_folder(path.parent)
+        self._prepare()
         content = json.dumps({"machine": machine, "secret": secret.hex()}).encode()
         write_atomically(path, content, step=self.step)
         return secret

@@ -41,6 +41,9 @@ def verify_reference(context: Context, reference: Reference) -> Verified:
     store = Store(home.store_folder)
     installed = _find(context, store, artifact, reference)
     report = store.verify(installed.digest)
+    if report.damaged:
+        # What is damaged is not taken for whole again; the next update mends it in place.
+        store.discard_blobs(one.expected for one in report.damaged)
     hint = f"Restore it: sealift update {artifact}"
     return _verified(installed.manifest, report, hint)
 
