@@ -38,7 +38,7 @@ from support.s3 import SYSTEM_CACHE  # noqa: E402
 CACHE = ROOT / ".cache" / "bench"
 UPDATE_TARGETS = {"folder": 1.5, "seaweedfs": 1.2, "minio": 1.2}
 PUSH_TARGET = 1.5
-MAX_PEAK_BYTES = 200_000_000
+MAX_PEAK_BYTES = 200 * 1024 * 1024
 PUT = """
 import sys
 from minio import Minio

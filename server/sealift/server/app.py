@@ -36,6 +36,7 @@ from sealift.host.files import (
     read_or_none,
     write_atomically,
 )
+from sealift.host.rpc import AHEAD_BYTES
 from sealift.host.tokens import is_token, make_token, token_sha256
 from sealift.protocol.errors import SealiftError
 from sealift.server.access import tokens
@@ -189,6 +190,9 @@ async def _grpc(server: Server, settings: Settings) -> AsyncIterator[tuple[str, 
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", 1_000),
+        # As on the client's side: a stream is read ahead by this much, not by what a probe finds.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", AHEAD_BYTES),
     ]
     edge = grpc.aio.server(interceptors=[ErrorInterceptor()], options=options)
     repository_pb2_grpc.add_RepositoryServiceServicer_to_server(RepositoryServicer(server), edge)

@@ -23,7 +23,7 @@ from sealift.server.content.s3_bucket import Bucket, ObjectMissing, UploadGone
 from sealift.server.content.store import Publication
 
 MIB = 1024 * 1024
-PART_BYTES = 16 * MIB
+PART_BYTES = 8 * MIB
 PART_WORKERS = 3
 MAX_PARTS = 10_000
 
