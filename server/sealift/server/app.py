@@ -13,9 +13,10 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ class PortInUse(SealiftError):
 def open_server(
     settings: Settings, *, clock: Clock | None = None, step: Step = no_step
 ) -> Iterator[Server]:
-    """Opens database, store and threads for a block."""
+    """Opens database, store and threads for a block. What was begun in a thread is finished."""
+    clock = clock or SystemClock()
     database = Database(settings.database_url)
     store = settings.open_store()
     threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="sealift")
@@ -106,12 +108,13 @@ def open_server(
             database,
             OnlineKeys(settings.home / "keys", step),
             Uploads(settings.home / "uploads", store, step=step),
-            clock or SystemClock(),
+            clock,
+            ClockGuard(clock),
             threads,
             step,
         )
     finally:
-        threads.shutdown(wait=True, cancel_futures=True)
+        threads.shutdown(wait=True)
         store.close()
         database.close()
 
@@ -130,24 +133,56 @@ async def run_server(settings: Settings, *, step: Step = no_step) -> None:
         open_server(settings, step=step) as server,
     ):
         server.uploads.sweep(server.clock.wall() - STALE_UPLOAD_S)
-        guard = ClockGuard(server.clock)
         await server.run(resign_due, server.database, server.keys, server.clock.wall())
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        async with (
-            _grpc(server, settings) as (grpc_address, servicer),
-            _http(server, settings) as http_address,
-        ):
-            await server.run(_announce, server, settings.home, grpc_address, http_address)
-            resigning = asyncio.create_task(_keep_fresh(server, guard, servicer))
-            await stop.wait()
+        async with serving(server, settings) as (edges, health):
+            await server.run(_announce, server, settings.home, edges.grpc, edges.http)
+            await _until(stop, _keep_fresh(server, health))
             log.info("draining")
-            resigning.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await resigning
         log.info("stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Where the server listens: `host:port` of each."""
+
+    grpc: str
+    http: str
+
+
+@asynccontextmanager
+async def serving(
+    server: Server, settings: Settings
+) -> AsyncIterator[tuple[Edges, HealthServicer]]:
+    """Answers on both ports for a block; then both drain at once.
+
+    Raises:
+        PortInUse: If somebody listens there.
+    """
+    async with (
+        _grpc(server, settings) as (edge, grpc_address, health),
+        _http(server, settings) as (http, http_address),
+    ):
+        try:
+            yield Edges(grpc_address, http_address), health
+        finally:
+            await health.enter_graceful_shutdown()
+            http.should_exit = True
+            await edge.stop(settings.drain_s)
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Works until it shall stop. Work that fails ends the server: nothing would stay fresh."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    working.cancel()
+    stopping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
 
 
 # --- being ready ------------------------------------------------------------------------------
@@ -184,7 +219,9 @@ def _admin_token(server: Server, home: Path) -> str:
 
 
 @asynccontextmanager
-async def _grpc(server: Server, settings: Settings) -> AsyncIterator[tuple[str, HealthServicer]]:
+async def _grpc(
+    server: Server, settings: Settings
+) -> AsyncIterator[tuple[grpc.aio.Server, str, HealthServicer]]:
     options = [
         # Ports are not shared: two servers on one port would each answer half of the calls.
         ("grpc.so_reuseport", 0),
@@ -213,10 +250,9 @@ async def _grpc(server: Server, settings: Settings) -> AsyncIterator[tuple[str, 
     await edge.start()
     await _set_health(servicer, health_pb2.HealthCheckResponse.SERVING)
     try:
-        yield f"{host}:{port}", servicer
+        yield edge, f"{host}:{port}", servicer
     finally:
-        await servicer.enter_graceful_shutdown()
-        await edge.stop(settings.drain_s)
+        await edge.stop(0)
 
 
 async def _set_health(servicer: HealthServicer, state: Any) -> None:
@@ -225,7 +261,7 @@ async def _set_health(servicer: HealthServicer, state: Any) -> None:
 
 
 @asynccontextmanager
-async def _http(server: Server, settings: Settings) -> AsyncIterator[str]:
+async def _http(server: Server, settings: Settings) -> AsyncIterator[tuple[_Uvicorn, str]]:
     host, _, port = settings.http.rpartition(":")
     listener = _bind(host, int(port), settings.http)
     config = uvicorn.Config(
@@ -239,7 +275,7 @@ async def _http(server: Server, settings: Settings) -> AsyncIterator[str]:
     edge = _Uvicorn(config)
     serving = asyncio.create_task(edge.serve(sockets=[listener]))
     try:
-        yield f"{host}:{listener.getsockname()[1]}"
+        yield edge, f"{host}:{listener.getsockname()[1]}"
     finally:
         edge.should_exit = True
         await serving
@@ -270,23 +306,22 @@ def _bind(host: str, port: int, address: str) -> socket.socket:
 # --- staying fresh ----------------------------------------------------------------------------
 
 
-async def _keep_fresh(server: Server, guard: ClockGuard, servicer: HealthServicer) -> None:
-    """Signs anew what is due; stops, and says so, when the clock jumps (rule T20)."""
-    healthy = True
+async def _keep_fresh(server: Server, servicer: HealthServicer) -> None:
     while True:
         await asyncio.sleep(RESIGN_EVERY_S)
-        jump = guard.jump_s()
-        if bool(jump) == healthy:
-            healthy = not jump
-            states = health_pb2.HealthCheckResponse
-            await _set_health(servicer, states.SERVING if healthy else states.NOT_SERVING)
-        if jump:
-            log.error("clock jumped; nothing is signed until it is right", jump_s=round(jump))
-            continue
-        try:
-            done = await server.run(resign_due, server.database, server.keys, server.clock.wall())
-        except SealiftError as error:
-            log.error("could not sign anew", detail=error.message)
-        else:
-            if done:
-                log.info("signed anew", namespaces=len(done))
+        await refresh(server, servicer)
+
+
+async def refresh(server: Server, servicer: HealthServicer) -> None:
+    """Signs anew what is due; not, and says so, when the clock has jumped (rule T20)."""
+    states = health_pb2.HealthCheckResponse
+    try:
+        now = server.signing_time()
+        done = await server.run(resign_due, server.database, server.keys, now)
+    except SealiftError as error:
+        log.error("nothing is signed anew", detail=error.message)
+        await _set_health(servicer, states.NOT_SERVING)
+        return
+    await _set_health(servicer, states.SERVING)
+    if done:
+        log.info("signed anew", namespaces=len(done))

@@ -39,6 +39,6 @@ def record(
             actor=caller.name,
             artifact=artifact,
             subject=subject[:300],
-            detail=detail,
+            detail="".join(one if one.isprintable() else " " for one in detail),
         )
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from sealift.host.console import Out, UsageError, run_command
+from sealift.host.files import write_atomically
 from sealift.host.homes import default_home
 from sealift.host.tokens import make_token, token_sha256
 from sealift.protocol.errors import SealiftError
@@ -27,7 +27,18 @@ token_app = typer.Typer(no_args_is_help=True, help="Tokens, by their names.")
 app.add_typer(token_app, name="token")
 
 HOME_VARIABLE = "SEALIFT_SERVER_HOME"
-NEEDED = ("sqlalchemy", "alembic", "minio", "pydantic_settings", "structlog", "starlette")
+NEEDED = (
+    "alembic",
+    "grpc_health",
+    "grpc_reflection",
+    "minio",
+    "psycopg",
+    "pydantic_settings",
+    "sqlalchemy",
+    "starlette",
+    "structlog",
+    "uvicorn",
+)
 OUT = Out()
 
 HomeOption = Annotated[
@@ -128,6 +139,8 @@ def token_add(
 
     if role is not TokenKind.ADMIN and namespace is None:
         raise UsageError(f"a {role} token counts in one namespace", hint="Give --namespace NS.")
+    if output is not None and output.exists():
+        raise UsageError(f"{output} is there already", hint="Name another --file.")
     token = make_token(role.value)
     with _database(home) as (database, clock), database.transaction() as session:
         row = None
@@ -145,12 +158,10 @@ def token_add(
             namespace_id=row.id if row else None,
             rights=rights,
         )
-    if output is not None:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{token}\n")
-        return
-    OUT.line(token)
+        if output is not None:  # before it counts, so that no token counts that nobody has
+            write_atomically(output.absolute(), f"{token}\n".encode())
+    if output is None:
+        OUT.line(token)
 
 
 @token_app.command("list")

@@ -26,3 +26,13 @@ class Refused(SealiftError):
         super().__init__(message, hint=hint)
         self.reason = reason
         self.details = details or {}
+
+
+def check_request_id(text: str) -> None:
+    """Refuses what cannot be a request_id.
+
+    Raises:
+        Refused: If it is empty, over 100 characters, or has some that cannot be printed.
+    """
+    if not 0 < len(text) <= 100 or not text.isprintable():
+        raise Refused(Reason.INVALID_ARGUMENT, "a request_id of 1 to 100 characters is needed")

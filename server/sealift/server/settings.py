@@ -6,13 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError
 
 from sealift.host.rpc import is_loopback
 from sealift.protocol.errors import SealiftError
@@ -43,9 +44,9 @@ class Settings(BaseSettings):
     """Empty: SQLite in the home."""
     blobs: Literal["folder", "s3"] = "folder"
     s3: S3Settings | None = None
-    workers: int = 16
+    workers: int = Field(default=16, ge=1, le=1_000)
     """Threads for transactions and disks."""
-    drain_s: float = 20.0
+    drain_s: float = Field(default=20.0, ge=0, le=3_600)
     """How long calls under way may go on when the server is asked to stop."""
 
     @classmethod
@@ -103,8 +104,13 @@ def load_settings(home: Path, **given: Any) -> Settings:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise InvalidSettings(
-            f"the setting {key} is wrong: {first['msg']}",
-            hint=f"Look into {file} and at the SEALIFT_SERVER_… variables.",
+            f"the setting {key} is wrong: {first['msg']}; it stands in {file} or in a variable "
+            "SEALIFT_SERVER_…",
+            hint="Mend it, or leave it out.",
+        ) from error
+    except SettingsError as error:
+        raise InvalidSettings(
+            f"a variable is wrong: {error}", hint="Look at the SEALIFT_SERVER_… variables."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{file} is damaged: {error}", hint="Mend that line.") from error

@@ -31,6 +31,8 @@ def register(
     Raises:
         Refused: If the hash has not 32 bytes, or is another's.
     """
+    if not 0 < len(name) <= 100 or not name.isprintable():
+        raise Refused(Reason.INVALID_ARGUMENT, "a token's name has 1 to 100 printable characters")
     if len(sha256) != 32:
         raise Refused(Reason.INVALID_ARGUMENT, "a token's hash has 32 bytes")
     if session.scalar(select(TokenRow.id).where(TokenRow.sha256 == sha256)) is not None:

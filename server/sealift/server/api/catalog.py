@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from sealift.protocol.names import ArtifactName
 from sealift.protocol.reasons import Reason
 from sealift.server.api.edge import Server, namespace_of
 from sealift.server.errors import Refused
@@ -34,7 +35,7 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
             self._server.database,
             caller,
             namespace_of(request.namespace),
-            artifact=request.artifact,
+            artifact=ArtifactName(request.artifact) if request.artifact else "",
             before=_page_token(request.page_token),
             count=_page_size(request.page_size),
         )
@@ -90,9 +91,10 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
 
 
 def _page_size(asked: int) -> int:
-    if not 0 <= asked <= MAX_PAGE:
-        raise Refused(Reason.INVALID_ARGUMENT, f"a page has at most {MAX_PAGE} entries")
-    return asked or DEFAULT_PAGE
+    """AIP-158: more than there may be is cut down, less than nothing is refused."""
+    if asked < 0:
+        raise Refused(Reason.INVALID_ARGUMENT, "a page has no fewer than 0 entries")
+    return min(asked or DEFAULT_PAGE, MAX_PAGE)
 
 
 def _page_token(text: str) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import grpc
@@ -15,9 +15,9 @@ import structlog
 from grpc_status import rpc_status
 
 from sealift.host.clock import Clock
-from sealift.host.files import DiskFull, Step, Unwritable
+from sealift.host.files import DiskFull, Step
 from sealift.host.rpc import status_of
-from sealift.protocol.errors import RuleViolation, SealiftError
+from sealift.protocol.errors import InvalidName, RuleViolation, SealiftError
 from sealift.protocol.names import Namespace
 from sealift.protocol.reasons import Reason
 from sealift.server.access.callers import Caller, authenticate
@@ -25,12 +25,16 @@ from sealift.server.content.errors import ContentError, OffsetMismatch
 from sealift.server.content.uploads import Uploads
 from sealift.server.db.database import Database, DatabaseUnusable
 from sealift.server.errors import Refused
+from sealift.server.namespaces.freshness import ClockGuard
 from sealift.server.namespaces.online_keys import OnlineKeys
 
 log = structlog.get_logger("sealift.server")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+MAX_TEXT = 500
+"""Characters of an error that are sent: a status travels in headers, which have a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Server:
         keys: The online keys.
         uploads: Content on its way in, and the store behind it.
         clock: The machine's clocks.
+        guard: Tells when the wall clock has jumped.
         threads: For transactions and disks.
         step: The crash hook.
     """
@@ -50,6 +55,7 @@ class Server:
     keys: OnlineKeys
     uploads: Uploads
     clock: Clock
+    guard: ClockGuard
     threads: ThreadPoolExecutor
     step: Step
 
@@ -58,14 +64,30 @@ class Server:
 
         A caller that goes away ends the waiting, not the function: what was begun is finished.
         """
-        return await asyncio.shield(self.begin(function, *args, **kwargs))
+        return await waited(self.begin(function, *args, **kwargs))
 
-    def begin(
-        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Future[T]:
+    def begin(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Begins a synchronous function in a thread; it cannot be cancelled, only waited for."""
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self.threads, partial(function, *args, **kwargs))
+        return self.threads.submit(function, *args, **kwargs)
+
+    def turns(self) -> Turns:
+        """For what only one thread at a time may use."""
+        return Turns(self)
+
+    def signing_time(self) -> int:
+        """The wall clock, for what will be signed.
+
+        Raises:
+            Refused: If it has jumped (rule T20).
+        """
+        jump = self.guard.jump_s()
+        if jump:
+            raise Refused(
+                Reason.CLOCK_JUMPED,
+                f"the server's clock jumped by {jump:+,.0f} s, so it signs nothing",
+                hint="Set the server's clock right; if it is right now, restart the server.",
+            )
+        return self.clock.wall()
 
     async def caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Who makes this call.
@@ -86,6 +108,42 @@ class Server:
         """
         with self.database.reading() as session:
             return authenticate(session, token, self.clock.wall())
+
+
+class Turns:
+    """Functions in threads, one after another, for what only one thread at a time may use.
+
+    Whoever waits for one may go away at any time while it still runs.
+
+    Args:
+        server: Has the threads.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._last: Future[Any] | None = None
+
+    def begin(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Begins a function once the one before it has ended, however that ended."""
+        before = self._last
+
+        def turn() -> T:
+            if before is not None:
+                wait([before])  # begun earlier, so it runs or is done
+            return function(*args, **kwargs)
+
+        following = self._server.begin(turn)
+        self._last = following
+        return following
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Begins a function and waits for it."""
+        return await waited(self.begin(function, *args, **kwargs))
+
+
+async def waited(future: Future[T]) -> T:
+    """Waits for what was begun; whoever is cancelled meanwhile leaves it alone."""
+    return await asyncio.shield(asyncio.wrap_future(future))
 
 
 def bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:
@@ -113,27 +171,31 @@ def namespace_of(text: str) -> Namespace:
     return Namespace(text)
 
 
+def reason_of(error: SealiftError) -> Reason:
+    """The stable reason of an error, for either edge."""
+    if isinstance(error, Refused | RuleViolation | ContentError):
+        return error.reason
+    if isinstance(error, DiskFull):
+        return Reason.DISK_FULL
+    if isinstance(error, DatabaseUnusable):
+        return Reason.UNAVAILABLE
+    if isinstance(error, InvalidName):
+        return Reason.INVALID_ARGUMENT
+    return Reason.INTERNAL
+
+
 def status_for(error: SealiftError) -> Any:
     """The wire's status for an error."""
     details: dict[str, str] = {}
-    reason = Reason.INVALID_ARGUMENT
     if isinstance(error, Refused):
-        reason, details = error.reason, dict(error.details)
+        details = dict(error.details)
     elif isinstance(error, RuleViolation):
-        reason, details = error.reason, {"rule": error.rule, "role": error.role}
-    elif isinstance(error, ContentError):
-        reason = error.reason
-        if isinstance(error, OffsetMismatch):
-            details["offset"] = str(error.current)
-    elif isinstance(error, DiskFull):
-        reason = Reason.DISK_FULL
-    elif isinstance(error, DatabaseUnusable):
-        reason = Reason.UNAVAILABLE
-    elif isinstance(error, Unwritable):
-        reason = Reason.INTERNAL
+        details = {"rule": error.rule, "role": error.role[:MAX_TEXT]}
+    elif isinstance(error, OffsetMismatch):
+        details = {"offset": str(error.current)}
     if error.hint:
         details["hint"] = error.hint
-    return status_of(reason, error.message, details)
+    return status_of(reason_of(error), error.message[:MAX_TEXT], details)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -194,7 +256,11 @@ def _guard_stream(behaviour: Any, method: str) -> Any:
         request: Any, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[Any]:
         try:
-            async for answer in behaviour(request, context):
+            answers = behaviour(request, context)
+            if inspect.isawaitable(answers):  # it writes to the context itself
+                await answers
+                return
+            async for answer in answers:
                 yield answer
         except SealiftError as error:
             await _refuse(context, method, error)
@@ -209,16 +275,23 @@ def _guard_stream(behaviour: Any, method: str) -> Any:
 async def _refuse(
     context: grpc.aio.ServicerContext[Any, Any], method: str, error: SealiftError
 ) -> None:
-    reason = getattr(error, "reason", Reason.INVALID_ARGUMENT)
-    log.info("refused", method=method, reason=str(reason), detail=error.message)
+    log.info(
+        "refused", method=method, reason=str(reason_of(error)), detail=error.message[:MAX_TEXT]
+    )
     await context.abort_with_status(_wire(status_for(error)))
 
 
 async def _fail(context: grpc.aio.ServicerContext[Any, Any], method: str, error: Exception) -> None:
-    incident = uuid.uuid4().hex[:12]
-    log.error("failed", method=method, incident=incident, exc_info=error)
+    incident = report_incident(method, error)
     status = status_of(Reason.INTERNAL, f"the server failed; its log says more under {incident}")
     await context.abort_with_status(_wire(status))
+
+
+def report_incident(method: str, error: Exception) -> str:
+    """Logs what nobody expected; the id under which it is found there."""
+    incident = uuid.uuid4().hex[:12]
+    log.error("failed", method=method, incident=incident, exc_info=error)
+    return incident
 
 
 def _wire(status: Any) -> grpc.Status:

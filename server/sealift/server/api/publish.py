@@ -76,12 +76,15 @@ class PublishServicer(publish_pb2_grpc.PublishServiceServicer):
         digest, length = Digest.from_bytes(first.blob.sha256), first.blob.length
         await server.run(ownership.check_upload, server.database, caller, namespace, length)
         upload = await server.run(server.uploads.begin, namespace, digest, length, first.offset)
+        turns = server.turns()
         try:
+            if first.data:
+                await turns.run(upload.append, first.data)
             async for request in requests:
-                await server.run(upload.append, request.data)
-            await server.run(self._finish, upload, caller, namespace, digest)
+                await turns.run(upload.append, request.data)
+            await turns.run(self._finish, upload, caller, namespace, digest)
         finally:
-            await server.run(upload.close)
+            turns.begin(upload.close)
         return publish_pb2.UploadBlobResponse(offset=length, complete=True)
 
     def _finish(self, upload: Upload, caller: Caller, namespace: Any, digest: Digest) -> None:
@@ -94,20 +97,24 @@ class PublishServicer(publish_pb2_grpc.PublishServiceServicer):
     ) -> publish_pb2.SubmitResponse:
         """See the service."""
         caller = await self._server.caller(context)
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise Refused(Reason.INVALID_ARGUMENT, "the submission does not begin with its header")
+        header = first.header
+        namespace = namespace_of(header.namespace)
+        # Before its files are taken in.
+        await self._server.run(submitting.check_caller, self._server.database, caller, namespace)
         collected = _Collected()
         async for request in requests:
             collected.take(request)
-        header = collected.header
-        if header is None:
-            raise Refused(Reason.INVALID_ARGUMENT, "the submission has no header")
         committed = await self._server.run(
             submitting.submit,
             self._server.database,
             self._server.keys,
             caller,
-            namespace_of(header.namespace),
+            namespace,
             collected.submitted(header),
-            now=self._server.clock.wall(),
+            now=self._server.signing_time(),
             step=self._server.step,
         )
         return publish_pb2.SubmitResponse(
@@ -133,7 +140,7 @@ class PublishServicer(publish_pb2_grpc.PublishServiceServicer):
             state=_STATES[request.state],
             reason=request.reason,
             validate_only=request.validate_only,
-            now=self._server.clock.wall(),
+            now=self._server.signing_time(),
         )
         return publish_pb2.SetHoldResponse(hold_version=version)
 
@@ -142,17 +149,13 @@ class PublishServicer(publish_pb2_grpc.PublishServiceServicer):
 class _Collected:
     """A submission as it comes in, within its limits."""
 
-    header: publish_pb2.SubmitHeader | None = None
     files: dict[str, bytearray] = field(default_factory=dict)
     size: int = 0
 
     def take(self, request: publish_pb2.SubmitRequest) -> None:
         """Takes the next message."""
-        if request.WhichOneof("part") == "header":
-            if self.header is not None:
-                raise Refused(Reason.INVALID_ARGUMENT, "the submission has two headers")
-            self.header = request.header
-            return
+        if request.WhichOneof("part") != "file":
+            raise Refused(Reason.INVALID_ARGUMENT, "the submission has two headers")
         self.size += len(request.file.data)
         self.files.setdefault(request.file.path, bytearray()).extend(request.file.data)
         if self.size > MAX_SET_BYTES or len(self.files) > MAX_SET_FILES:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,7 +10,7 @@ import grpc
 from sealift.host.rpc import pieces
 from sealift.protocol.names import Digest
 from sealift.protocol.reasons import Reason
-from sealift.server.api.edge import Server, namespace_of
+from sealift.server.api.edge import Server, namespace_of, waited
 from sealift.server.content import ownership
 from sealift.server.errors import Refused
 from sealift.server.namespaces import reading
@@ -115,19 +114,14 @@ class RepositoryServicer(repository_pb2_grpc.RepositoryServiceServicer):
         if wanted == 0:
             return
         frames = server.uploads.store.read(digest, request.offset, wanted)
-        coming = server.begin(_next_frame, frames)
+        turns = server.turns()
+        coming = turns.begin(next, frames, None)
         try:
-            while (frame := await asyncio.shield(coming)) is not None:
-                coming = server.begin(_next_frame, frames)
+            while (frame := await waited(coming)) is not None:
+                coming = turns.begin(next, frames, None)
                 yield repository_pb2.ReadBlobResponse(data=frame)
         finally:
-            # Whoever reads may go at any time; a generator that runs cannot be closed. So it is
-            # closed after the frame under way, in its thread, without being waited for.
-            coming.add_done_callback(lambda _: server.begin(frames.close))
-
-
-def _next_frame(frames: Generator[bytes, None, None]) -> bytes | None:
-    return next(frames, None)
+            turns.begin(frames.close)
 
 
 def _answers(file: PolledFile) -> list[repository_pb2.PollResponse]:

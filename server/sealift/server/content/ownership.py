@@ -76,7 +76,7 @@ def own(
 ) -> None:
     """Records that the namespace uploaded a blob in full; it is durable in the store."""
     with database.transaction() as session:
-        row = states.find(session, caller, namespace, Right.PUSH)
+        row = states.find(session, caller, namespace, Right.PUSH, lock=True)
         known = session.get(BlobRow, (row.id, digest))
         if known is None:
             session.add(BlobRow(namespace_id=row.id, sha256=digest, length=length, uploaded_at=now))

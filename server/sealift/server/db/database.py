@@ -14,13 +14,16 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event
+from alembic.util import CommandError
+from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from sealift.protocol.errors import SealiftError
 
 BUSY_S = 30
+_MIGRATION = 0x5EA11F7
+"""PostgreSQL's lock for migrations, any number of our own."""
 
 
 class DatabaseUnusable(SealiftError):
@@ -38,7 +41,11 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        reading = self.engine.execution_options(sealift_reading=True)
+        options: dict[str, Any] = {"sealift_reading": True}
+        if not self.is_sqlite:
+            # Each statement of its default level sees another state.
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        reading = self.engine.execution_options(**options)
         self._reading = sessionmaker(reading, expire_on_commit=False)
 
     @property
@@ -56,8 +63,16 @@ class Database:
         config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
         try:
             with self.engine.begin() as connection:
+                if not self.is_sqlite:  # of two servers that start at once, one does it
+                    connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION)))
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+        except CommandError as error:
+            raise DatabaseUnusable(
+                f"the database {self.engine.url.render_as_string()} was made by a newer server: "
+                f"{error}",
+                hint="Install that version again, or restore the backup from before.",
+            ) from error
         except (SQLAlchemyError, OSError) as error:
             raise DatabaseUnusable(
                 f"the database {self.engine.url.render_as_string()} cannot be used: "
@@ -103,11 +118,12 @@ class Database:
 def _engine(url: str) -> Engine:
     try:
         if url.startswith("sqlite"):
-            engine = create_engine(url, connect_args={"timeout": BUSY_S})
+            engine = create_engine(url, connect_args={"timeout": BUSY_S}, max_overflow=-1)
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_immediate)
             return engine
-        return create_engine(url, pool_pre_ping=True, pool_size=16)
+        # As many connections as the server has threads; they are what is limited.
+        return create_engine(url, pool_pre_ping=True, max_overflow=-1)
     except (SQLAlchemyError, ImportError) as error:
         raise DatabaseUnusable(
             f"the database address is not usable: {error}",

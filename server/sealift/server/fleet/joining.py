@@ -13,7 +13,7 @@ from sealift.server.access import tokens
 from sealift.server.access.callers import Caller, Right
 from sealift.server.db.database import Database
 from sealift.server.db.tables import DeviceRow, TokenRow
-from sealift.server.errors import Refused
+from sealift.server.errors import Refused, check_request_id
 from sealift.server.namespaces import states
 
 MAX_USES = 100_000
@@ -45,7 +45,7 @@ def create_invite(
     if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
         raise Refused(Reason.INVALID_ARGUMENT, "an invite is valid for 1 minute to 90 days")
     with database.transaction() as session:
-        row = states.find(session, caller, namespace, Right.INVITE)
+        row = states.find(session, caller, namespace, Right.INVITE, lock=True)
         known = session.scalar(select(TokenRow).where(TokenRow.sha256 == token_sha256))
         if known is not None and known.namespace_id == row.id and known.role == "invite":
             return known.expires_at or 0
@@ -91,8 +91,7 @@ def join(
     Raises:
         Refused: If the invite is spent, or label or request_id cannot be.
     """
-    if not 0 < len(request_id) <= 100:
-        raise Refused(Reason.INVALID_ARGUMENT, "a request_id of 1 to 100 characters is needed")
+    check_request_id(request_id)
     if label and not _LABEL.fullmatch(label):
         raise Refused(
             Reason.INVALID_ARGUMENT,

@@ -49,14 +49,17 @@ def report(
     Raises:
         Refused: If the caller is no device, or says too much.
     """
-    too_long = any(
-        len(getattr(one, name)) > limit for one in reports for name, limit in _LIMITS.items()
+    unusable = any(
+        len(text := getattr(one, name)) > limit or not text.isprintable()
+        for one in reports
+        for name, limit in _LIMITS.items()
     )
-    if len(reports) > MAX_ARTIFACTS or too_long:
-        raise Refused(Reason.INVALID_ARGUMENT, "the report is too long")
+    if len(reports) > MAX_ARTIFACTS or unusable:
+        raise Refused(Reason.INVALID_ARGUMENT, "the report is too long, or cannot be printed")
     with database.transaction() as session:
         states.find(session, caller, namespace, Right.REPORT)
-        device = session.scalar(select(DeviceRow).where(DeviceRow.token_id == caller.token_id))
+        mine = select(DeviceRow).where(DeviceRow.token_id == caller.token_id)
+        device = session.scalar(mine.with_for_update())
         if device is None:
             raise Refused(Reason.PERMISSION_DENIED, "only a device may report")
         device.reported_at = now

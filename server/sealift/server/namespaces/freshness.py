@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
 from securesystemslib.signer import CryptoSigner
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,14 +19,18 @@ from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets, 
 from tuf.api.serialization.json import JSONSerializer
 
 from sealift.host.clock import Clock
+from sealift.host.signers import KeyUnavailable
 from sealift.protocol import layout, metadata
 from sealift.protocol.layout import DAY_S, HOUR_S
 from sealift.protocol.metadata import RoleFile
 from sealift.protocol.names import Namespace
 from sealift.server.db.database import Database
 from sealift.server.db.tables import NamespaceRow
+from sealift.server.errors import Refused
 from sealift.server.namespaces import states
 from sealift.server.namespaces.online_keys import OnlineKeys
+
+log = structlog.get_logger("sealift.server")
 
 TIMESTAMP_EVERY_S = HOUR_S
 SNAPSHOT_EVERY_S = DAY_S
@@ -158,7 +163,14 @@ def resign_due(database: Database, keys: OnlineKeys, now: int) -> list[Namespace
     with database.reading() as session:
         rows = session.scalars(select(NamespaceRow).where(NamespaceRow.has_root)).all()
         due = [row.name for row in rows if _is_due(session, row, now)]
-    return [Namespace(name) for name in due if _resign(database, keys, Namespace(name), now)]
+    done = []
+    for name in due:
+        try:
+            if _resign(database, keys, Namespace(name), now):
+                done.append(Namespace(name))
+        except (Refused, KeyUnavailable) as error:  # its own key is gone; the others go on
+            log.error("could not sign anew", namespace=name, detail=error.message)
+    return done
 
 
 def _is_due(session: Session, row: NamespaceRow, now: int) -> bool:

@@ -159,11 +159,15 @@ def _read_metadata(session: Session, row: NamespaceRow, name: str) -> bytes | No
 
 def _read_document(session: Session, row: NamespaceRow, name: str) -> bytes | None:
     for path, digest in _spellings(name):
+        try:
+            place, sha256 = layout.parse_document_path(path), Digest(digest)
+        except InvalidName:
+            continue
         data = session.scalar(
             select(DocumentRow.data).where(
                 DocumentRow.namespace_id == row.id,
-                DocumentRow.path == path,
-                DocumentRow.sha256 == digest,
+                DocumentRow.path == place.path,
+                DocumentRow.sha256 == sha256,
             )
         )
         if data is not None:

@@ -24,6 +24,9 @@ from sealift.server.db.tables import (
 )
 from sealift.server.errors import Refused
 
+BATCH = 1_000
+"""Values in one query: databases have a limit."""
+
 
 def find(
     session: Session, caller: Caller, namespace: Namespace, right: Right, *, lock: bool = False
@@ -42,10 +45,11 @@ def find(
     Raises:
         Refused: If there is none, or the caller has not the right.
     """
-    query = select(NamespaceRow).where(NamespaceRow.name == namespace)
-    row = session.scalar(query.with_for_update() if lock else query)
+    row = session.scalar(select(NamespaceRow).where(NamespaceRow.name == namespace))
     if row is not None:
         require(caller, right, row)
+        if lock:  # only now, so that nobody else makes its publishers wait
+            session.refresh(row, with_for_update=True)
         return row
     if caller.namespace != namespace:
         require(caller, right, NamespaceRow(name=namespace, public=False))
@@ -122,14 +126,19 @@ def listed_documents(
             wanted[path] = target.hashes["sha256"]
     if not wanted:
         return {}
-    rows = session.scalars(
-        select(DocumentRow).where(
-            DocumentRow.namespace_id == namespace_id,
-            DocumentRow.path.in_(list(wanted)),
-            DocumentRow.sha256.in_(list(wanted.values())),
+    found: dict[str, bytes] = {}
+    names = list(wanted)
+    for start in range(0, len(names), BATCH):
+        batch = names[start : start + BATCH]
+        rows = session.scalars(
+            select(DocumentRow).where(
+                DocumentRow.namespace_id == namespace_id,
+                DocumentRow.path.in_(batch),
+                DocumentRow.sha256.in_([wanted[path] for path in batch]),
+            )
         )
-    )
-    return {row.path: row.data for row in rows if wanted[row.path] == row.sha256}
+        found |= {row.path: row.data for row in rows if wanted[row.path] == row.sha256}
+    return found
 
 
 def repository_state(session: Session, namespace_id: int) -> tuple[RepositoryState, dict[str, int]]:

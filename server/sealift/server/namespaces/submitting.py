@@ -25,7 +25,7 @@ from sealift.server import audit
 from sealift.server.access.callers import Caller, Right
 from sealift.server.db.database import Database
 from sealift.server.db.tables import BlobRow, KindRow, NamespaceRow, SubmissionRow
-from sealift.server.errors import Refused
+from sealift.server.errors import Refused, check_request_id
 from sealift.server.namespaces import states
 from sealift.server.namespaces.freshness import OnlineSigner, sign_state
 from sealift.server.namespaces.online_keys import OnlineKeys
@@ -65,6 +65,16 @@ class Committed:
 
     snapshot_version: int
     committed_at: int
+
+
+def check_caller(database: Database, caller: Caller, namespace: Namespace) -> None:
+    """Refuses a caller who may not push.
+
+    Raises:
+        Refused: If the caller may not.
+    """
+    with database.reading() as session:
+        states.find(session, caller, namespace, Right.PUSH)
 
 
 def submit(
@@ -128,8 +138,7 @@ def submit(
 
 
 def _answered(session: Session, row: NamespaceRow, submitted: SubmittedSet) -> Committed | None:
-    if not 0 < len(submitted.request_id) <= 100:
-        raise Refused(Reason.INVALID_ARGUMENT, "a request_id of 1 to 100 characters is needed")
+    check_request_id(submitted.request_id)
     known = session.get(SubmissionRow, (row.id, submitted.request_id))
     if known is None:
         return None

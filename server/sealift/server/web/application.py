@@ -24,13 +24,13 @@ from sealift.protocol.errors import InvalidName, SealiftError
 from sealift.protocol.names import Digest, Namespace
 from sealift.protocol.reasons import Reason
 from sealift.server.access.callers import ANYONE, Caller
-from sealift.server.api.edge import Server
+from sealift.server.api.edge import MAX_TEXT, Server, Turns, reason_of, report_incident, waited
 from sealift.server.content import ownership
-from sealift.server.content.errors import ContentError
 from sealift.server.errors import Refused
 from sealift.server.namespaces.reading import read_file
 
 FOREVER = "public, max-age=31536000, immutable"
+PRIVATE = "private, no-store"
 NEVER = "no-store"
 _RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 _STATUS = {
@@ -38,6 +38,7 @@ _STATUS = {
     Reason.TOKEN_EXPIRED: 401,
     Reason.TOKEN_SPENT: 401,
     Reason.PERMISSION_DENIED: 403,
+    Reason.INVALID_ARGUMENT: 400,
     Reason.NOT_FOUND: 404,
     Reason.CONTENT_MISSING: 404,
     Reason.UNAVAILABLE: 503,
@@ -52,16 +53,15 @@ def make_application(server: Server) -> Starlette:
         namespace = Namespace(request.path_params["namespace"])
         caller = await _caller(server, request)
         data = await server.run(read_file, server.database, caller, namespace, path)
-        cache = NEVER if path == "metadata/timestamp.json" else FOREVER
-        headers = {"cache-control": cache if caller is ANYONE else "private, no-store"}
-        return Response(data, media_type="application/json", headers=headers)
+        cache = NEVER if path == "metadata/timestamp.json" else _cache(caller)
+        return Response(data, media_type="application/json", headers={"cache-control": cache})
 
     async def blob(request: Request) -> Response:
         namespace = Namespace(request.path_params["namespace"])
         digest = Digest(request.path_params["digest"])
         caller = await _caller(server, request)
         length = await server.run(ownership.length_of, server.database, caller, namespace, digest)
-        return _blob_response(server, request, digest, length)
+        return await _blob_response(server, request, digest, length, _cache(caller))
 
     async def health(request: Request) -> Response:
         del request
@@ -69,24 +69,26 @@ def make_application(server: Server) -> Starlette:
 
     async def refused(request: Request, error: Exception) -> Response:
         del request
-        reason = getattr(error, "reason", Reason.NOT_FOUND)
-        message = error.message if isinstance(error, SealiftError) else str(error)
-        code = _STATUS.get(reason, 404 if isinstance(error, InvalidName) else 400)
+        if not isinstance(error, SealiftError):
+            raise error
+        # A path that cannot be is one that is not there.
+        code = 404 if isinstance(error, InvalidName) else _STATUS.get(reason_of(error), 500)
         headers = {"cache-control": NEVER}
         if code == 401:
             headers["www-authenticate"] = "Bearer"
-        return PlainTextResponse(f"{message}\n", status_code=code, headers=headers)
+        return PlainTextResponse(f"{error.message[:MAX_TEXT]}\n", code, headers=headers)
 
     async def nowhere(request: Request, error: Exception) -> Response:
         del request, error
         return PlainTextResponse("there is no such page\n", 404, headers={"cache-control": NEVER})
 
-    handlers: dict[Any, Any] = {
-        Refused: refused,
-        InvalidName: refused,
-        ContentError: refused,
-        404: nowhere,
-    }
+    async def failed(request: Request, error: Exception) -> Response:
+        del request
+        incident = report_incident("http", error)
+        text = f"the server failed; its log says more under {incident}\n"
+        return PlainTextResponse(text, 500, headers={"cache-control": NEVER})
+
+    handlers: dict[Any, Any] = {SealiftError: refused, 404: nowhere, 500: failed}
     return Starlette(
         routes=[
             Route("/healthz", health),
@@ -107,28 +109,39 @@ async def _caller(server: Server, request: Request) -> Caller:
     return await server.run(server.authenticate, token)
 
 
-def _blob_response(server: Server, request: Request, digest: Digest, length: int) -> Response:
+def _cache(caller: Caller) -> str:
+    """What was read with a token stays with its reader; the rest never changes."""
+    return FOREVER if caller is ANYONE else PRIVATE
+
+
+async def _blob_response(
+    server: Server, request: Request, digest: Digest, length: int, cache: str
+) -> Response:
+    etag = f'"{digest}"'
     headers = {
         "accept-ranges": "bytes",
-        "etag": f'"{digest}"',
-        "cache-control": FOREVER,
+        "etag": etag,
+        "cache-control": cache,
         "content-type": "application/octet-stream",
     }
     start, end, code = 0, length, 200
     match = _RANGE.fullmatch(request.headers.get("range", ""))
-    if match and (match[1] or match[2]):
+    asked = request.method == "GET" and request.headers.get("if-range", etag) == etag
+    if asked and match and (match[1] or match[2]):
         start, end = _range(match[1], match[2], length)
         code = 206
         if start >= end:
-            return Response(
-                status_code=416, headers={**headers, "content-range": f"bytes */{length}"}
-            )
+            nothing = {"content-range": f"bytes */{length}", "cache-control": NEVER}
+            return Response(status_code=416, headers=nothing)
         headers["content-range"] = f"bytes {start}-{end - 1}/{length}"
     headers["content-length"] = str(end - start)
     if request.method == "HEAD" or start == end:
         return Response(status_code=code, headers=headers)
     frames = server.uploads.store.read(digest, start, end - start)
-    return StreamingResponse(_stream(server, frames), code, headers=headers)
+    turns = server.turns()
+    # The first frame before the status, so that a blob that the store has lost is a 404.
+    first = await turns.run(next, frames, None)
+    return StreamingResponse(_stream(turns, frames, first), code, headers=headers)
 
 
 def _range(first: str, last: str, length: int) -> tuple[int, int]:
@@ -138,9 +151,13 @@ def _range(first: str, last: str, length: int) -> tuple[int, int]:
     return int(first), min(length, int(last) + 1) if last else length
 
 
-async def _stream(server: Server, frames: Generator[bytes, None, None]) -> AsyncIterator[bytes]:
+async def _stream(
+    turns: Turns, frames: Generator[bytes, None, None], frame: bytes | None
+) -> AsyncIterator[bytes]:
     try:
-        while (frame := await server.run(next, frames, None)) is not None:
+        while frame is not None:
+            coming = turns.begin(next, frames, None)
             yield frame
+            frame = await waited(coming)
     finally:
-        await server.run(frames.close)
+        turns.begin(frames.close)
