@@ -95,13 +95,11 @@ def _carry_out(cast: Cast, attack: Attack) -> Refusal:
     stage = cast.stage
     restore(cast)
     before = _running(cast)
-    # fmt: off
     cast.intruder.run("python", "intruder.py", attack.name, "server")
-    # fmt: on
     stage.say(f"{attack.title}: {attack.about}")
     cast.server.start(shown=False)
     said = cast.update_all(codes=(1,))
-    cast.server.stop()
+    cast.server.drain()
     refusals = [_refusals(one) for one in said]
     reasons = {reason for one in refusals for reason, _ in one}
     stage.expect(
@@ -114,6 +112,7 @@ def _carry_out(cast: Cast, attack: Attack) -> Refusal:
         and all((one.kind, one.verdict) == ("zip", "delivered") for one in verdicts),
         "nothing changed on any gateway, and the model still answers",
     )
+    cast.server.stop()
     runs = f"model {verdicts[0].model}, prompts {verdicts[0].prompts}: zip {verdicts[0].score:.2f}"
     return Refusal(attack, _refused_by(refusals[0]), runs)
 

@@ -82,6 +82,7 @@ class Server:
     _process: subprocess.Popen[bytes] | None = None
     _listen: str = "127.0.0.1:0"
     _http: str = "127.0.0.1:0"
+    _draining: bool = False
 
     @property
     def home(self) -> Path:
@@ -92,11 +93,6 @@ class Server:
     def address(self) -> str:
         """Where it listens."""
         return self._listen
-
-    @property
-    def runs(self) -> bool:
-        """True between start and stop."""
-        return self._process is not None
 
     def command(self) -> tuple[str, ...]:
         """How it is started."""
@@ -132,12 +128,18 @@ class Server:
         if shown:
             self.actor.stage.output(f"ready on {self._listen} after {seconds:.1f} s")
 
+    def drain(self) -> None:
+        """Asks it to stop, as an operator does, and does not wait."""
+        if self._process is not None and not self._draining:
+            self._draining = True
+            self._process.send_signal(signal.SIGTERM)
+
     def stop(self) -> None:
-        """Stops it as an operator does."""
-        process, self._process = self._process, None
+        """Asks it to stop, and waits until it has."""
+        self.drain()
+        process, self._process, self._draining = self._process, None, False
         if process is None:
             return
-        process.send_signal(signal.SIGTERM)
         try:
             process.wait(COMMAND_S / 2)
         except subprocess.TimeoutExpired:

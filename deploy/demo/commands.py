@@ -48,8 +48,12 @@ class Ran:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's variables without Sealift's own, with the project's programs first."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEALIFT_")}
+    """This process's variables without Sealift's own, with the project's programs first.
+
+    Bytecode may be kept: the story starts some eighty processes, each of which would compile anew.
+    """
+    dropped = ("SEALIFT_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     path = f"{PROGRAMS}{os.pathsep}{kept.get('PATH', os.defpath)}"
     return {**kept, "PATH": path, "COLUMNS": "100", **more}
 
