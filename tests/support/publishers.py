@@ -34,6 +34,9 @@ from sealift.server.namespaces.submitting import SubmittedSet
 
 MODEL = ArtifactName("model")
 STABLE = ChannelName("stable")
+FIRST = "01" * 8
+"""The first rollout id of a channel."""
+SECOND = "02" * 8
 
 Change = Callable[[str, Root | Targets], None]
 
@@ -286,7 +289,11 @@ class Draft:
 
 
 def _signed(content: Root | Targets, signers: list[CryptoSigner]) -> bytes:
-    signed: Metadata[Root | Targets] = Metadata(content)
+    signed: Metadata[Root] | Metadata[Targets]
+    if isinstance(content, Root):
+        signed = Metadata(content)
+    else:
+        signed = Metadata(content)
     for signer in signers:
         signed.sign(signer, append=True)
     data: bytes = signed.to_bytes(JSONSerializer(compact=True))

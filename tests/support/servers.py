@@ -24,7 +24,7 @@ from sealift.server.db.tables import NamespaceRow
 from sealift.server.namespaces.registering import create_namespace
 from sealift.server.namespaces.submitting import Committed, SubmittedSet, submit
 from sealift.server.settings import Settings
-from support.publishers import Publisher
+from support.publishers import FIRST, Publisher
 
 NOW = 1_800_000_000
 ACME = Namespace("acme")
@@ -135,7 +135,7 @@ class Parts:
         draft = publisher.draft()
         draft.create()
         draft.release()
-        draft.put(publisher.channel_document(rollout="first"))
+        draft.put(publisher.channel_document(rollout=FIRST, seq=5))
         self.submit(publisher, draft.signed())
         return publisher
 
