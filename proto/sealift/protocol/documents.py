@@ -323,6 +323,12 @@ class Stop(Document):
     artifact: ArtifactId
     releases: tuple[StoppedRelease, ...] = Field(max_length=2_000)
 
+    @model_validator(mode="after")
+    def _releases_are_distinct(self) -> Self:
+        if len({entry.sha256 for entry in self.releases}) != len(self.releases):
+            raise ValueError("one release is revoked twice")
+        return self
+
 
 DOCUMENT_TYPES: dict[str, type[Document]] = {
     "sealift.release/1": Manifest,

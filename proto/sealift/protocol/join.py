@@ -7,7 +7,6 @@ anchor, for the root's hash and the marks: it must travel by an authenticated wa
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from typing import Any, Literal
 
@@ -112,7 +111,7 @@ class JoinString(_Part):
             if not isinstance(value, dict) or value.pop("check", None) != _check(value):
                 raise InvalidDocument("its checksum is wrong")
             return parse_document(cls, data)
-        except (binascii.Error, InvalidDocument) as error:
+        except ValueError as error:  # of base64, or an InvalidDocument
             raise InvalidJoinString(
                 f"the join string is damaged: {error}",
                 hint="Copy it whole, from `sealift1.` to its end, or ask for a new one.",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar, cast
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -147,8 +149,10 @@ def subject_public_key_info(key: Key) -> bytes:
             return bytes.fromhex("302a300506032b6570032100") + raw
         if key.keytype == "ecdsa" and key.scheme == "ecdsa-sha2-nistp256":
             loaded = load_pem_public_key(key.keyval["public"].encode())
+            if not isinstance(loaded, EllipticCurvePublicKey) or loaded.curve.name != "secp256r1":
+                raise ValueError("it is on another curve, or on none")
             return loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, UnsupportedAlgorithm) as error:
         raise InvalidKey(f"the key {key.keyid[:12]} cannot be loaded: {error}") from error
     raise InvalidKey(
         f"the key {key.keyid[:12]} is of the kind {key.keytype}/{key.scheme}",
@@ -309,9 +313,21 @@ def check_online_keys(root: Root, targets: Targets, expected: bytes) -> None:
 
 
 def artifacts_of(targets: Targets) -> tuple[ArtifactName, ...]:
-    """The artifacts that a checked targets role delegates, in order."""
+    """The artifacts that a targets role delegates, in order.
+
+    Raises:
+        RuleViolation: If it delegates a role that no artifact has (rule T8).
+    """
     roles = (targets.delegations.roles if targets.delegations else None) or {}
-    names = (layout.parse_role_name(role).artifact for role in roles if role.startswith("a."))
+    try:
+        names = [layout.parse_role_name(role).artifact for role in roles if role.startswith("a.")]
+    except InvalidName as error:
+        raise RuleViolation(
+            "T8",
+            Reason.BAD_DELEGATION,
+            f"targets delegates what cannot be: {error.message}",
+            role=layout.TARGETS,
+        ) from error
     return tuple(dict.fromkeys(names))
 
 
@@ -329,10 +345,7 @@ def check_targets(file: RoleFile, namespace: Namespace) -> None:
     if delegations is None or delegations.roles is None:
         raise refuse("targets delegates nothing, or by hash bins")
     roles = delegations.roles
-    try:
-        artifacts = artifacts_of(targets)
-    except InvalidName as error:
-        raise refuse(f"targets delegates what cannot be: {error.message}") from error
+    artifacts = artifacts_of(targets)
     permitted = {layout.STOP, layout.HOLD} | {
         str(role) for artifact in artifacts for role in layout.artifact_roles(artifact)
     }

@@ -26,7 +26,8 @@ MAX_VERSION_LENGTH = 64
 
 WINDOWS_DEVICE_NAMES = frozenset(
     {"con", "prn", "aux", "nul"}
-    | {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
+    | {f"{device}{number}" for device in ("com", "lpt") for number in "0123456789¹²³"}
+    | {"conin$", "conout$"}
 )
 """Names that cannot be files on Windows, whatever their ending."""
 
@@ -154,6 +155,8 @@ class Version:
         Raises:
             InvalidName: If it is not one.
         """
+        if not isinstance(text, str):
+            raise InvalidName(f"a version was expected, not {text!r}")
         match = _VERSION.fullmatch(text) if len(text) <= MAX_VERSION_LENGTH else None
         if match is None:
             raise InvalidName(
@@ -209,6 +212,8 @@ class ArtifactId:
         Raises:
             InvalidName: If it is not that.
         """
+        if not isinstance(text, str):
+            raise InvalidName(f"an artifact was expected, not {text!r}")
         namespace, slash, artifact = text.partition("/")
         if not slash:
             raise InvalidName(f"{text!r} names no namespace", hint="Write NAMESPACE/ARTIFACT.")

@@ -98,7 +98,7 @@ def parse_document(model: type[M], data: bytes) -> M:
     if not isinstance(value, dict):
         raise InvalidDocument("not a JSON object")
     try:
-        return model.model_validate_json(data, strict=True)
+        return model.model_validate_json(data, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"

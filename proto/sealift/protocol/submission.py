@@ -197,7 +197,10 @@ def _check_documents(
         before = current.roles.get(role)
         for path, target in file.targets.targets.items():
             known = before.targets.targets.get(path) if before else None
-            if known is not None and known.hashes == target.hashes:
+            if known is not None and (known.hashes, known.length) == (
+                target.hashes,
+                target.length,
+            ):
                 continue
             if path not in submission.documents:
                 raise RuleViolation(

@@ -55,14 +55,14 @@ def trusted_time(
 
     Args:
         wall: The wall clock, Unix seconds.
-        boot_id: Which boot this is.
+        boot_id: Which boot this is; empty where the system cannot tell, which counts as another.
         boot_s: Seconds since then, counting sleep.
         signed: The newest signed time admitted; None before the first.
         build_date: No clock can be earlier.
     """
     bound = max(signed.issued, build_date) if signed else build_date
     plausible = wall >= build_date and wall >= bound - DAY_S
-    same_boot = signed is not None and signed.boot_id == boot_id
+    same_boot = signed is not None and signed.boot_id == boot_id != ""
     since = max(0, int(boot_s - signed.boot_s)) if signed and same_boot else None
     if plausible:
         age = max(0, wall - signed.issued) if signed else None

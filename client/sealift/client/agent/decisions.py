@@ -73,7 +73,7 @@ def judge(
     name = channel_name or (followed.channel if followed else None)
     pin = state.pins.get(str(artifact))
     channel = admitted.channel(artifact.artifact, name) if admitted and name else None
-    problem = admitted.problem(artifact.artifact, name) if admitted and name else None
+    problem = admitted.problem(artifact.artifact, name) if admitted else None
     hold = HoldStatus()
     if admitted is not None and channel is not None:
         memory = state.joined(artifact.namespace).memory
@@ -104,7 +104,7 @@ def _blocked(
 ) -> Reason | None:
     """Why nothing new may activate at all: stale or refused files, or an old hold (rule T18)."""
     if admitted is None:
-        return None
+        return Reason.MISSING  # what was revoked or held is not known either
     if admitted.timestamp.expires <= moment.time.expiry_t:
         return Reason.STALE
     for role in (layout.SNAPSHOT, layout.TARGETS, layout.ROOT):

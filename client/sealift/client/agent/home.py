@@ -225,9 +225,8 @@ class _DeviceMemory:
 
         def change(state: DeviceState) -> DeviceState:
             joined = state.joined(self.namespace)
-            raised = memory.raised_by(Memory(final=joined.memory.final))
             update = {
-                "memory": raised,
+                "memory": memory.beside(joined.memory),
                 "problems": records,
                 "admitted_at": joined.admitted_at if "" in problems else self.home.clock.wall(),
             }

@@ -81,6 +81,7 @@ def next_channel(home: PublisherHome, admitted: Admitted, move: ChannelMove) -> 
     Raises:
         ChannelRefused: If fallback or floor cannot be.
     """
+    home.remember_held(*held_releases(home, admitted))  # before the channel turns away from one
     current = admitted.channel(move.artifact, move.channel)
     same = current is not None and current.release == move.release
     salt = current.rollout.salt if current is not None and same else secrets.token_hex(16)

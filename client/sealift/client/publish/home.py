@@ -258,8 +258,9 @@ class _PublisherMemory:
     def save(self, memory: Memory, problems: Mapping[str, Problem], *, step: Step) -> None:
         del problems  # a publisher's command shows them itself, at once
         state = self.home.state()
-        if state.memory != memory:
-            self.home.save(state.model_copy(update={"memory": memory}))
+        following = memory.beside(state.memory)
+        if state.memory != following:
+            self.home.save(state.model_copy(update={"memory": following}))
         step("admission:remembered")
 
     def problems(self) -> Mapping[str, Problem]:

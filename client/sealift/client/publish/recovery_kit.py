@@ -85,8 +85,10 @@ def read_kit(text: str) -> RecoveryKit:
             "this is not a whole recovery kit: its checksum is wrong",
             hint="Compare each line with the paper.",
         )
-    begin = next(index for index, line in enumerate(lines) if line.startswith("-----BEGIN"))
-    key = "\n".join(lines[begin:-1]) + "\n"
+    begins = [index for index, line in enumerate(lines) if line.startswith("-----BEGIN")]
+    if not begins or not {"code", "namespace"} <= fields.keys():
+        raise DamagedKit("this recovery kit has no key, no code or no namespace in it")
+    key = "\n".join(lines[begins[0] : -1]) + "\n"
     private = decode_private_key(key.encode(), fields["code"].encode(), "the recovery kit")
     return RecoveryKit(Namespace(fields["namespace"]), private)
 

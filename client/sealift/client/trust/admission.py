@@ -138,13 +138,17 @@ class Admitted:
         document = self.parsed.get(layout.stop_path(artifact))
         return document if isinstance(document, Stop) else None
 
-    def problem(self, artifact: ArtifactName, channel: ChannelName) -> Problem | None:
-        """The first problem through which nothing new of this channel may activate (rule T7)."""
-        roles = (
-            layout.STOP,
-            layout.channel_role(artifact, channel),
-            layout.role_name(artifact, RoleClass.RELEASES),
-        )
+    def problem(self, artifact: ArtifactName, channel: ChannelName | None) -> Problem | None:
+        """The first problem through which nothing new may activate (rule T7).
+
+        Args:
+            artifact: Of what.
+            channel: Through this channel; None for a release that is pinned without one.
+        """
+        roles = [layout.STOP]
+        if channel is not None:
+            roles.append(layout.channel_role(artifact, channel))
+        roles.append(layout.role_name(artifact, RoleClass.RELEASES))
         return next((self.problems[role] for role in roles if role in self.problems), None)
 
 
@@ -224,8 +228,7 @@ class Admission:
         order = (layout.ROOT, layout.TIMESTAMP, layout.SNAPSHOT, layout.TARGETS)
         for role in order:
             if role in refused:
-                problem = refused[role]
-                raise RuleViolation(problem.rule, problem.reason, problem.message, role=role)
+                raise _violation(refused[role])
             if role not in files.roles:
                 raise RuleViolation("T7", Reason.MISSING, f"{role} is not there", role=role)
         found = {role: RoleFile.parse(role, files.roles[role]) for role in order}

@@ -6,13 +6,19 @@ waives its limits where a signed parent declares a length (rule T6).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 import grpc
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    SlowRetrievalError,
+)
 from tuf.ngclient.fetcher import FetcherInterface
 
 from sealift.host import rpc
@@ -91,7 +97,7 @@ class RepositorySource:
                 if piece.refused:
                     refused[piece.namespace] = _refused(piece)
                     continue
-                total += len(piece.data)
+                total += len(piece.data) + len(piece.path)
                 if total > MAX_POLL_BYTES:
                     raise ServerRefused(Reason.TOO_LARGE, "the server's answer has no end")
                 files[piece.namespace].setdefault(piece.path, bytearray()).extend(piece.data)
@@ -181,7 +187,7 @@ class RepositoryFetcher(FetcherInterface):
                 raise DownloadHTTPError(f"{path} is not there", 404)
             data = self._read(self._source, path, limit)
         if len(data) > limit:
-            raise DownloadError(f"{path} is over {limit} bytes")
+            raise DownloadLengthMismatchError(f"{path} is over {limit} bytes")
         return data
 
     def _read(self, source: RepositorySource, path: str, limit: int) -> bytes:
@@ -190,6 +196,8 @@ class RepositoryFetcher(FetcherInterface):
         except ServerRefused as error:
             if error.reason in {Reason.NOT_FOUND, Reason.CONTENT_MISSING}:
                 raise DownloadHTTPError(f"{path} is not there", 404) from error
+            if error.reason is Reason.TOO_LARGE:
+                raise DownloadLengthMismatchError(error.message) from error
             if error.reason in {Reason.TOO_SLOW, Reason.DEADLINE}:
                 raise SlowRetrievalError(path) from error
             raise DownloadError(error.message) from error
@@ -217,9 +225,11 @@ def fetcher_of(
     held: Mapping[str, int],
 ) -> RepositoryFetcher:
     """A fetcher over what a poll brought."""
-    roots = [
-        int(path.removeprefix("metadata/").partition(".")[0])
-        for path in files
-        if path.startswith("metadata/") and path.endswith(".root.json")
-    ]
-    return RepositoryFetcher(namespace, source, files, max([held[layout.ROOT], *roots]))
+    newest = held[layout.ROOT]
+    for path in files:
+        folder, _, name = path.partition("/")
+        with contextlib.suppress(InvalidName):  # whatever else a server calls a file
+            role, version = layout.parse_metadata_file_name(name)
+            if folder == "metadata" and role == layout.ROOT:
+                newest = max(newest, version or 0)
+    return RepositoryFetcher(namespace, source, files, newest)

@@ -83,7 +83,38 @@ class Memory(BaseModel):
             if place not in channels or channels[place].sequence < seen.sequence:
                 channels[place] = seen
         final = {**other.final, **self.final}
+        final |= {
+            rollout: state for rollout, state in other.final.items() if state is HoldState.REVERTED
+        }
         return self.model_copy(update={"roles": roles, "channels": channels, "final": final})
+
+    def beside(self, saved: Memory) -> Self:
+        """This memory, after what another process saved while it was made.
+
+        Where a key signed both marks of a role the higher one stands, with its channels' and the
+        bound; else this one, as the mark fell with its keys (rule T3).
+        """
+        roles, channels = dict(self.roles), dict(self.channels)
+        for role, mark in saved.roles.items():
+            mine = roles.get(role)
+            if mine is not None and _other_keys(mine, mark):
+                continue
+            if mine is None or mine.version < mark.version:
+                roles[role] = mark
+            for place, seen in saved.channels.items():
+                artifact, _, channel = place.partition(":")
+                if role != layout.channel_role(ArtifactName(artifact), ChannelName(channel)):
+                    continue
+                if place not in channels or channels[place].sequence < seen.sequence:
+                    channels[place] = seen
+        bound = self.bound
+        if saved.bound is not None and (
+            bound is None
+            or (bound.signer == saved.bound.signer and bound.issued < saved.bound.issued)
+        ):
+            bound = saved.bound
+        update = {"roles": roles, "channels": channels, "bound": bound}
+        return self.model_copy(update=update).raised_by(Memory(final=saved.final))
 
     def version_seen(self, role: str, keys: frozenset[bytes], threshold: int) -> int:
         """The version below which a role's file is refused; 0 if none.
@@ -136,3 +167,8 @@ class Memory(BaseModel):
         if self.final.get(rollout) is HoldState.REVERTED:
             return self
         return self.model_copy(update={"final": {**self.final, rollout: state}})
+
+
+def _other_keys(mine: RoleMark, saved: RoleMark) -> bool:
+    """True if no key signed both marks; one without keys is of whatever keys there are."""
+    return bool(mine.signers and saved.signers) and not set(mine.signers) & set(saved.signers)

@@ -105,16 +105,20 @@ class Generations:
         """
         make_folder(self.folder)
         with writing(self.folder):
-            scratch = self._new_folder()
-            descriptor = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if base is not None:
-                shutil.copytree(base.metadata, scratch / "metadata", symlinks=True)
-                if base.documents.is_dir():
-                    shutil.copytree(base.documents, scratch / "documents")
-            (scratch / "metadata").mkdir(exist_ok=True)
-            (scratch / "documents").mkdir(exist_ok=True)
-        return Generation(scratch, descriptor)
+            folder = self._new_folder()
+            scratch = Generation(folder, os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+            try:
+                fcntl.flock(scratch.descriptor, fcntl.LOCK_EX)
+                if base is not None:
+                    shutil.copytree(base.metadata, scratch.metadata, symlinks=True)
+                    if base.documents.is_dir():
+                        shutil.copytree(base.documents, scratch.documents)
+                scratch.metadata.mkdir(exist_ok=True)
+                scratch.documents.mkdir(exist_ok=True)
+            except BaseException:
+                self.discard(scratch)
+                raise
+        return scratch
 
     def _new_folder(self) -> Path:
         number = 1 + max(self._numbers(), default=0)
@@ -134,6 +138,8 @@ class Generations:
     def publish(self, scratch: Generation, *, step: Step = no_step) -> None:
         """Syncs a scratch generation and makes it current; the others are deleted.
 
+        The caller closes it with `discard`, whether this succeeds or not.
+
         Steps: `trust:sync`, then those of the pointer's file.
         """
         step("trust:sync")
@@ -146,15 +152,16 @@ class Generations:
             sync_folder(scratch.folder)
             sync_folder(self.folder)
         write_atomically(self.folder / "current", scratch.folder.name.encode(), step=step)
-        os.close(scratch.descriptor)
         for number in self._numbers():
             old = self.folder / f"gen-{number}"
             if old != scratch.folder:
                 self._discard_unless_held(old)
 
     def discard(self, scratch: Generation) -> None:
-        """Deletes a scratch generation that was not published."""
-        shutil.rmtree(scratch.folder, ignore_errors=True)
+        """Deletes a scratch generation, unless the pointer names it already."""
+        current = self.current()
+        if current is None or current.folder != scratch.folder:
+            shutil.rmtree(scratch.folder, ignore_errors=True)
         os.close(scratch.descriptor)
 
     def _discard_unless_held(self, folder: Path) -> None:

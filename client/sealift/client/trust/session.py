@@ -2,8 +2,8 @@
 
 The stock `Updater` verifies in a scratch copy; `Admission` judges what it left there; then the
 root, the marks and the files become the home's, in this order, each durable before the next:
-newest root (rules T1, T2), marks (T3), files, pointer. After a crash at any point the home
-believes the old or the new, and never less than its marks.
+newest root (rules T1, T2), marks (T3), files, pointer. After a crash the home believes the old or
+the new, or, between marks and pointer, nothing until it admits again; never less than its marks.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ from sealift.protocol.trusted_time import trusted_time
 logging.getLogger("tuf").setLevel(logging.CRITICAL)
 
 READ_TRIES = 5
+_TRIED_AGAIN = frozenset({Reason.BAD_SIGNATURE, Reason.ROLLED_BACK, Reason.MALFORMED})
+"""Refusals that an admission without the cache may not meet."""
 
 
 class MemoryStore(Protocol):
@@ -89,11 +91,24 @@ class NamespaceTrust:
     step: Step = no_step
 
     def moment(self, memory: Memory) -> Moment:
-        """Now, judged by the clocks and the signed bound."""
+        """Now, judged by the clocks and the signed bound.
+
+        The bound counts only as long as root names the key that signed it (rule T15): else who
+        stole that key could set a time that no later file outlives.
+        """
         clock = self.clock
         boot_id, boot_s = clock.boot_id(), clock.boot_s()
-        bound = memory.bound.signed_bound() if memory.bound else None
-        return Moment(trusted_time(clock.wall(), boot_id, boot_s, bound), boot_id, boot_s)
+        bound = memory.bound
+        if bound is not None and not self._is_online_key(bound.signer):
+            bound = None
+        signed = bound.signed_bound() if bound else None
+        return Moment(trusted_time(clock.wall(), boot_id, boot_s, signed), boot_id, boot_s)
+
+    def _is_online_key(self, fingerprint: str) -> bool:
+        """True unless the newest root names another key for the timestamp."""
+        if not self.root_file.exists():
+            return True
+        return metadata.fingerprint(metadata.online_key(self._root().root)) == fingerprint
 
     def held(self) -> Held:
         """What to tell the server in a poll."""
@@ -155,13 +170,13 @@ class NamespaceTrust:
         try:
             return self._admit(fetcher, self.generations.current())
         except RuleViolation as first:
-            if first.reason not in {Reason.BAD_SIGNATURE, Reason.ROLLED_BACK}:
+            if first.reason not in _TRIED_AGAIN:
                 self._remember_refusal(first)
                 raise
         try:
             # Once more, from nothing. A key may have been replaced between two reads (rule T7); or
-            # an earlier snapshot listed versions that were never there, and the stock client goes
-            # by its copy of it, where only marks count (rule T3).
+            # an earlier snapshot listed versions or roles that were never there, and the stock
+            # client goes by its copy of it, where only marks count (rule T3).
             return self._admit(fetcher, None)
         except RuleViolation as error:
             self._remember_refusal(error)
@@ -187,21 +202,17 @@ class NamespaceTrust:
         previous = self.believed()
         memory = self.store.load()
         scratch = self.generations.begin(base)
-        published = False
         try:
             files, refused = self._update(scratch, fetcher, previous)
-            self._keep_roots(scratch)
             admission = Admission(self.namespace, memory, self.moment(memory), previous)
             admitted = admission.judge(files, refused, self.artifacts)
             _write_admitted(scratch, admitted)
             self.step("admission:marks")
             self.store.save(admission.memory, admitted.problems, step=self.step)
             self.generations.publish(scratch, step=self.step)
-            published = True
             return admitted
         finally:
-            if not published:
-                self.generations.discard(scratch)
+            self.generations.discard(scratch)
 
     def _update(
         self, scratch: Generation, fetcher: RepositoryFetcher, previous: Admitted | None
@@ -220,6 +231,8 @@ class NamespaceTrust:
             updater.refresh()
         except (RepositoryError, DownloadError, ValueError) as error:
             refused[layout.TIMESTAMP] = problem_of(error, fetcher.last_role)
+        self._keep_roots(scratch)
+        if refused:
             return SignedFiles(scratch.role_files(), {}), refused
         targets = RoleFile.parse(layout.TARGETS, scratch.role_files()[layout.TARGETS])
         wanted = wanted_artifacts(targets.targets, self.artifacts)
@@ -243,13 +256,17 @@ class NamespaceTrust:
         """The documents that the verified role files list, from before or from the server."""
         found: dict[str, bytes] = {}
         for role in [name for name, _ in _probes(wanted) if name in roles and name not in refused]:
-            file = RoleFile.parse(role, roles[role])
+            try:
+                file = RoleFile.parse(role, roles[role])
+            except RuleViolation as error:
+                refused[role] = problem_of(error, role)
+                continue
             for path, target in file.targets.targets.items():
                 try:
+                    digest = metadata.check_target(role, path, target)
                     place = layout.parse_document_path(path)
                     if place.version is not None or place.artifact not in wanted:
                         continue
-                    digest = metadata.check_target(role, path, target)
                     known = previous.documents.get(path) if previous else None
                     if known is None or metadata.sha256_digest(known) != digest.raw:
                         hashed = layout.hashed_document_path(path, digest)
