@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -90,7 +91,13 @@ def main() -> int:
             return perform(stage, cache / "stage")
     except HomeLocked as error:
         print(f"the demo runs already: {error.message}", file=sys.stderr)
-        return 1
+    except files.WrongFile as error:
+        print(f"a real file is not what it was: {error}", file=sys.stderr)
+    except subprocess.CalledProcessError:
+        print("pip could not fetch the real files; see above", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+    return 1
 
 
 def perform(stage: Stage, folder: Path) -> int:

@@ -48,13 +48,14 @@ def sign_and_deliver(cast: Cast) -> None:
     cast.update_all()
     cast.stage.expect(
         cast.versions(MODEL) == ["3.2.0"] * 3,
-        "all three run the model 3.2.0, verified piece by piece",
+        "all three run the model 3.2.0; each has verified every byte by itself",
     )
     verdicts = cast.gateways[0].classify(list(mail.FILES))
-    right = all(one.kind == mail.FILES[one.file][0] for one in verdicts)
+    right = [one for one in verdicts if one.kind == mail.FILES[one.file][0]]
+    delivered = [one for one in right if one.verdict == "delivered"]
     cast.stage.expect(
-        right and all(one.verdict == "delivered" for one in verdicts),
-        f"the model runs: {len(verdicts)} of {len(verdicts)} files are recognised",
+        len(delivered) == len(mail.FILES),
+        f"the model runs: {len(delivered)} of {len(mail.FILES)} files are recognised",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +86,21 @@ def the_intruder(cast: Cast) -> list[Refusal]:
         "he signs. Only the publisher's keys are not there to be stolen.",
     )
     cast.publisher.run("sealift", "push", "prompts-1.9.3", NEXT, "--to", "stable")
+    added, removed = _changed_lines(cast, "prompts-0.203.1", "prompts-1.9.3")
+    stage.say(f"in the prompts {added} lines are new and {removed} are gone")
     cast.server.stop()
     shutil.copytree(cast.server.home, cast.folder / COPY)
     stage.say(f"the server is stopped; an honest copy of its disk is kept in {COPY}")
     return [_carry_out(cast, attack) for attack in ATTACKS]
+
+
+def _changed_lines(cast: Cast, before: str, after: str) -> tuple[int, int]:
+    """How many lines of the prompts are new, and how many are gone."""
+    old, new = (
+        (cast.folder / release / "en.json").read_text().splitlines() for release in (before, after)
+    )
+    marks = [line[0] for line in difflib.unified_diff(old, new, n=0, lineterm="")][2:]
+    return marks.count("+"), marks.count("-")
 
 
 def _carry_out(cast: Cast, attack: Attack) -> Refusal:
@@ -97,7 +109,7 @@ def _carry_out(cast: Cast, attack: Attack) -> Refusal:
     before = _running(cast)
     cast.intruder.run("python", "intruder.py", attack.name, "server")
     stage.say(f"{attack.title}: {attack.about}")
-    cast.server.start(shown=False)
+    cast.server.start()
     said = cast.update_all(codes=(1,))
     cast.server.drain()
     refusals = [_refusals(one) for one in said]

@@ -99,10 +99,9 @@ class Server:
         options = ("--listen", self._listen, "--http", self._http)
         return ("sealift-server", "run", "--dev", "--home", self.actor.name, *options)
 
-    def start(self, *, shown: bool = True) -> None:
+    def start(self) -> None:
         """Starts it, and waits until it is ready."""
-        if shown:
-            self.actor.stage.command("server", " ".join(self.command()))
+        self.actor.stage.command("server", " ".join(self.command()))
         ready = self.home / "address.json"
         ready.unlink(missing_ok=True)
         log = self.actor.folder / "server.log"
@@ -125,8 +124,7 @@ class Server:
         seconds = wait_until("the server", is_ready)
         said = json.loads(ready.read_text())
         self._listen, self._http = said["grpc"], said["http"]
-        if shown:
-            self.actor.stage.output(f"ready on {self._listen} after {seconds:.1f} s")
+        self.actor.stage.output(f"ready on {self._listen} after {seconds:.1f} s")
 
     def drain(self) -> None:
         """Asks it to stop, as an operator does, and does not wait."""
@@ -177,11 +175,11 @@ class Cast:
 
     def update_all(self, *, codes: Sequence[int] = (0,)) -> list[dict[str, Any]]:
         """Updates every gateway; what each says, with its exit code under `code`."""
-        words = ("sealift", "update")
+        words = ("sealift", "update", "--output", "json")
         self.stage.command("gateway-1, 2, 3", " ".join(words))
 
         def update(gateway: Gateway) -> dict[str, Any]:
-            ran = gateway.quietly(*words, "--output", "json", codes=codes)
+            ran = gateway.quietly(*words, codes=codes)
             return {**ran.document, "code": ran.code}
 
         said = together(self.gateways, update)
