@@ -370,7 +370,7 @@ class SignedNamespace:
     def refresh(
         self,
         *,
-        issued: int | None = None,
+        issued: object = None,
         version: int | None = None,
         meta: Mapping[str, MetaFile] | None = None,
         without: Sequence[str] = (),
