@@ -9,7 +9,7 @@ import pytest
 
 from sealift.client.trust.memory import Memory
 from sealift.client.trust.scratch import Generations
-from sealift.host.files import DiskFull, no_step
+from sealift.host.files import DiskFull
 from sealift.protocol import layout
 from sealift.protocol.documents import HoldState
 from sealift.protocol.errors import RuleViolation
@@ -149,7 +149,6 @@ def test_nothing_new_writes_nothing(acme: SignedNamespace, device: Device) -> No
     believed = device.admit(acme, files={}, step=never)
 
     assert believed.channel(MODEL, STABLE) is not None
-    assert no_step("") is None
 
 
 def test_without_its_root_a_home_admits_nothing(acme: SignedNamespace, device: Device) -> None:

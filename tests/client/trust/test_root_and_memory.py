@@ -37,9 +37,10 @@ def test_t01_a_stolen_removed_root_key_walks_nobody_to_its_own_root(
     thief.publish_root([acme.recovery])
     thief.refresh()
     device.lose_cache()
+    from_root_1 = {**thief.files, "metadata/1.root.json": acme.files["metadata/1.root.json"]}
 
     with pytest.raises(RuleViolation):
-        device.admit(thief)
+        device.admit(thief, from_root_1)
 
     assert device.root_file.read_bytes() == acme.current[layout.ROOT].data
 
