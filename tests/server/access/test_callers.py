@@ -104,9 +104,8 @@ def test_t30_the_server_keeps_no_token(server: Parts) -> None:
     assert len(kept["sha256"]) == 32
 
 
-@pytest.mark.parametrize("token", ["", "x", "sl_admin_" + "x" * 43, "sl_admin_\0", "a" * 100_000])
-def test_an_unknown_token_is_refused_and_never_repeated(server: Parts, token: str) -> None:
-    if token:
+def test_an_unknown_token_is_refused_and_never_repeated(server: Parts) -> None:
+    for token in ("x", "sl_admin_" + "x" * 43, "sl_admin_\0", "a" * 100_000):
         assert _refusal(server, token).reason is Reason.UNAUTHENTICATED
 
 
@@ -139,8 +138,8 @@ def test_a_revoked_token_counts_for_nothing_and_is_named(server: Parts) -> None:
         tokens.revoke(session, "admin-0", server.clock.now)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 101, "a\0b", "a\nb"])
-def test_a_tokens_name_is_one_short_line(server: Parts, name: str) -> None:
-    with server.server.database.transaction() as session, pytest.raises(Refused) as refused:
-        tokens.register(session, name=name, role="admin", sha256=b"x" * 32, now=0)
-    assert refused.value.reason is Reason.INVALID_ARGUMENT
+def test_a_tokens_name_is_one_short_line(server: Parts) -> None:
+    for name in ("", "x" * 101, "a\0b", "a\nb"):
+        with server.server.database.transaction() as session, pytest.raises(Refused) as refused:
+            tokens.register(session, name=name, role="admin", sha256=b"x" * 32, now=0)
+        assert refused.value.reason is Reason.INVALID_ARGUMENT
