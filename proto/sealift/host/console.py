@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, NoReturn
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -36,6 +36,7 @@ from sealift.protocol.errors import (
     InvalidPlan,
     RuleViolation,
     SealiftError,
+    legible,
 )
 
 EXIT_FAILED = 1
@@ -86,11 +87,11 @@ class Out:
 
     def line(self, text: str = "") -> None:
         """A line for people on stdout."""
-        self._stdout.print(escape(text))
+        self._stdout.print(_plain(text))
 
     def heading(self, text: str) -> None:
         """A heading for people."""
-        self._stdout.print(f"[bold]{escape(text)}[/bold]")
+        self._stdout.print(f"[bold]{_plain(text)}[/bold]")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for people; aligned columns without frames, so that it can be piped on."""
@@ -98,12 +99,12 @@ class Out:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(escape(str(cell)) for cell in row))
+            table.add_row(*(_plain(str(cell)) for cell in row))
         self._stdout.print(table, soft_wrap=False)
 
     def remark(self, text: str) -> None:
         """A remark for people on stderr: it is no part of the data."""
-        self._stderr.print(f"[yellow]note:[/yellow] {escape(text)}")
+        self._stderr.print(f"[yellow]note:[/yellow] {_plain(text)}")
 
     def error(self, error: SealiftError) -> None:
         """An error: what is wrong, and what to do."""
@@ -112,9 +113,9 @@ class Out:
             if isinstance(error, RuleViolation):
                 said |= {"rule": error.rule, "role": error.role}
             print(json.dumps({"error": said}, indent=2, ensure_ascii=False))
-        self._stderr.print(f"[red]error:[/red] {escape(error.message)}")
+        self._stderr.print(f"[red]error:[/red] {_plain(error.message)}")
         if error.hint:
-            self._stderr.print(f"       {escape(error.hint)}")
+            self._stderr.print(f"       {_plain(error.hint)}")
 
     @contextmanager
     def progress(self, label: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
@@ -132,6 +133,11 @@ class Out:
             yield shown.advance
         finally:
             shown.close()
+
+
+def _plain(text: str) -> str:
+    """Text as it is: no markup, and no escape sequences that a server or a device sent."""
+    return markup.escape(legible(text, None))
 
 
 def _console(*, stderr: bool) -> Console:

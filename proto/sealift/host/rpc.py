@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -168,15 +169,12 @@ def refusal_of(error: grpc.RpcError) -> ServerRefused:
     """What a failed call means, with the server's own reason where it gave one."""
     code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
     text = (error.details() if isinstance(error, grpc.Call) else None) or str(code)
-    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
-    details: list[any_pb2.Any] = list(status.details) if status else []
-    for detail in details:
-        info = error_details_pb2.ErrorInfo()
-        if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-            known = info.reason in list(Reason)
-            reason = Reason(info.reason) if known else Reason.INTERNAL
-            extra = dict(info.metadata)
-            return ServerRefused(reason, text, hint=extra.pop("hint", ""), details=extra)
+    info = _error_info(error) if isinstance(error, grpc.Call) else None
+    if info is not None:
+        known = info.reason in list(Reason)
+        reason = Reason(info.reason) if known else Reason.INTERNAL
+        extra = dict(info.metadata)
+        return ServerRefused(reason, text, hint=extra.pop("hint", ""), details=extra)
     reason = _BY_CODE.get(code, Reason.INTERNAL)
     if reason is Reason.UNREACHABLE:
         return ServerRefused(
@@ -185,6 +183,20 @@ def refusal_of(error: grpc.RpcError) -> ServerRefused:
             hint="Check that it runs and that the address is right (--server ADDRESS).",
         )
     return ServerRefused(reason, f"the server answered {code.name}: {text}")
+
+
+def _error_info(error: grpc.Call) -> error_details_pb2.ErrorInfo | None:
+    """What the server attached to its refusal; None for nothing, or for what cannot be read."""
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[no-untyped-call]
+        details: list[any_pb2.Any] = list(status.details) if status else []
+        for detail in details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
+                return info
+    except (ValueError, DecodeError):
+        pass  # a server may attach anything
+    return None
 
 
 @contextmanager

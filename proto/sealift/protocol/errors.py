@@ -11,7 +11,22 @@ SealiftError                   anything that a person should read; has a `hint`
 
 from __future__ import annotations
 
+import unicodedata
+
 from sealift.protocol.reasons import Reason
+
+MAX_TEXT = 2_000
+"""Characters of a message. What others say is in it, so it must have an end."""
+
+
+def legible(text: str, most: int | None = MAX_TEXT) -> str:
+    """Text of others made fit for terminals and logs: bounded, and without control characters."""
+    if most is not None and len(text) > most:
+        text = text[:most] + "…"
+    return "".join(
+        "\ufffd" if unicodedata.category(one).startswith("C") and one not in "\n\t" else one
+        for one in text
+    )
 
 
 class SealiftError(Exception):
@@ -23,9 +38,9 @@ class SealiftError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = legible(message)
+        self.hint = legible(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message

@@ -23,6 +23,7 @@ from sealift.client.trust.fetcher import RepositorySource
 from sealift.client.trust.session import NamespaceTrust
 from sealift.host import rpc
 from sealift.host.active import ActivePointer, ActiveRelease, ReleaseId
+from sealift.host.console import reason_of
 from sealift.host.hashing import Advance
 from sealift.host.rpc import ServerRefused
 from sealift.protocol import layout, metadata
@@ -120,11 +121,11 @@ class Cycle:
         """Admits what is new; a refusal is returned, as what is believed is still there."""
         try:
             admitted = connection.admit(self._trust(namespace))
-        except (ServerRefused, RuleViolation) as refusal:
-            error: ServerRefused | RuleViolation = refusal
+        except SealiftError as refusal:
+            error = refusal
             if isinstance(refusal, ServerRefused):
                 error = with_address(refusal, connection.address)
-            said = {"reason": error.reason.value, "message": error.message}
+            said = {"reason": reason_of(error), "message": error.message}
             self.home.record("refused", namespace=namespace, **said)
             return error
         self._remember_revoked(admitted, namespace)
@@ -251,7 +252,11 @@ class Cycle:
         role = layout.role_name(artifact.artifact, layout.RoleClass.RELEASES)
         file = admitted.roles.get(role) if admitted else None
         target = file.targets.targets.get(path) if file else None
-        if target is None or metadata.check_target(role, path, target) != release.sha256:
+        if (
+            target is None
+            or target.length != release.length
+            or metadata.check_target(role, path, target) != release.sha256
+        ):
             raise RuleViolation(
                 "T11",
                 Reason.WRONG_PLACE,
@@ -392,7 +397,7 @@ def undo(home: DeviceHome, artifact: ArtifactId) -> tuple[ActiveRelease, ActiveR
                 f"the last good {artifact}@{entered.active.version} was revoked",
                 hint="Pin another release: sealift pin ARTIFACT@VERSION",
             )
-        store.read(entered.active.digest)
+        store.require_whole(entered.active.digest)
 
         def deny(now: DeviceState) -> DeviceState:
             return now.with_denied(left.active.digest).with_pin(artifact, None)

@@ -85,7 +85,7 @@ def judge(
         secret=home.secret(),
         labels=frozenset(state.labels),
         active=active,
-        revoked=revocations(admitted, artifact),
+        revoked=_revoked(state, admitted, artifact),
         denylist=frozenset(state.denylist),
         pin=pin.release if pin else None,
         blocked=_blocked(admitted, moment, problem, channel),
@@ -97,6 +97,16 @@ def revocations(admitted: Admitted | None, artifact: ArtifactId) -> dict[Digest,
     """The artifact's revoked releases, as far as they are known."""
     stop = admitted.stop(artifact.artifact) if admitted else None
     return {entry.sha256: entry.severity for entry in stop.releases} if stop else {}
+
+
+def _revoked(
+    state: DeviceState, admitted: Admitted | None, artifact: ArtifactId
+) -> dict[Digest, Severity]:
+    """The revocations that count: where `_stop` is not known, also those in `state.json`."""
+    known = revocations(admitted, artifact)
+    if admitted is not None and layout.STOP not in admitted.problems:
+        return known
+    return dict.fromkeys(state.revoked, Severity.NO_NEW) | known
 
 
 def _blocked(

@@ -10,7 +10,7 @@ from sealift.client.connection import Connection
 from sealift.client.store.store import Store
 from sealift.client.trust.admission import Admitted
 from sealift.host.active import ActivePointer
-from sealift.protocol.documents import ReleasePointer
+from sealift.protocol.documents import MAX_MANIFEST_BYTES, ReleasePointer
 from sealift.protocol.errors import SealiftError
 from sealift.protocol.names import ArtifactId, ChannelName, Digest, Reference
 
@@ -89,6 +89,8 @@ def _resolve(admitted: Admitted, artifact: ArtifactId, reference: Reference) -> 
     listed = admitted.releases(artifact.artifact)
     for version, (digest, length) in listed.items():
         if reference.version == version or reference.digest == digest:
+            if length > MAX_MANIFEST_BYTES:
+                raise NotOffered(f"{reference} has a manifest that is longer than is permitted")
             return ReleasePointer(version=version, sha256=digest, length=length)
     newest = ", ".join(str(one) for one in sorted(listed, reverse=True)[:5]) or "none"
     raise NotOffered(f"{reference} was not released", hint=f"Released are: {newest}.")

@@ -42,8 +42,8 @@ from sealift.protocol.names import Namespace
 MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 OPEN_FOLDER = 0o755
 OPEN_FILE = 0o644
-HISTORY_KEPT = 1_000
 HISTORY_LIMIT_BYTES = 512 * 1024
+HISTORY_KEPT_BYTES = HISTORY_LIMIT_BYTES // 2
 
 
 def machine_id() -> bytes:
@@ -192,8 +192,8 @@ class DeviceHome:
         line = json.dumps({"at": self.clock.wall(), "event": event, **fields}) + "\n"
         with writing(path):
             if path.exists() and path.stat().st_size > HISTORY_LIMIT_BYTES:
-                kept = path.read_bytes().splitlines(keepends=True)[-HISTORY_KEPT:]
-                write_atomically(path, b"".join(kept))
+                kept = path.read_bytes()[-HISTORY_KEPT_BYTES:].partition(b"\n")[2]
+                write_atomically(path, kept)
             with path.open("a") as file:
                 file.write(line)
 

@@ -18,12 +18,15 @@ from sealift.host.hashing import sha256_bytes
 from sealift.host.rpc import ServerAddress
 from sealift.host.tokens import make_token, token_sha256
 from sealift.protocol import layout, metadata
-from sealift.protocol.errors import RuleViolation, SealiftError
+from sealift.protocol.errors import RuleViolation, SealiftError, legible
 from sealift.protocol.join import JoinString
 from sealift.protocol.metadata import RoleFile
 from sealift.protocol.names import ArtifactId, Digest, Namespace
 from sealift.protocol.reasons import Reason
 from sealift.v1 import fleet_pb2, fleet_pb2_grpc
+
+MAX_DEVICE_NAME = 200
+"""Characters that are kept of the name that a server gives to a device."""
 
 
 class JoinRefused(SealiftError):
@@ -178,7 +181,7 @@ def _register(home: DeviceHome, connection: Connection, invite: JoinString, labe
     home.step("join:registered")
     write_atomically(folder / "token", said["token"].encode(), step=home.step)
     pending.unlink()
-    return str(answer.device)
+    return legible(answer.device, MAX_DEVICE_NAME)
 
 
 def _finish(

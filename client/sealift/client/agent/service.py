@@ -84,7 +84,10 @@ class Agent:
             return 0
         except (SealiftError, OSError) as error:
             # The disk or the network may be right again the next time.
-            self._log("failed", message=str(error).replace("\n", "; "))
+            self._log("failed", message=str(error))
+            return self._backoff()
+        except Exception as error:  # noqa: BLE001 - nothing that a server sends may end the agent
+            self._log("failed", message=f"unexpected: {type(error).__name__}: {error}")
             return self._backoff()
         for outcome in outcomes:
             self._log_outcome(outcome)
@@ -135,5 +138,5 @@ class Agent:
             self._log("kept", artifact=name, reason=decision.reasons[0].value)
 
     def _log(self, event: str, **fields: object) -> None:
-        parts = " ".join(f"{key}={value!s}" for key, value in fields.items())
+        parts = " ".join(f"{key}={value!s}" for key, value in fields.items()).replace("\n", "; ")
         self.say(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {event} {parts}".rstrip())

@@ -351,6 +351,7 @@ def submit(
     ):
         with attempt:
             connection.submit(state.namespace, signed)
+    state.remember(signed)
     state.home.step("push:submitted")
     connection.admit(state.home.trust())
 

@@ -172,6 +172,18 @@ class NextState:
         }
         return SignedSet(secrets.token_hex(16), base, files, dict(self._documents)), accepted
 
+    def remember(self, signed: SignedSet) -> None:
+        """T4: what the server took is a mark: nothing is signed over what was there before it."""
+        files = {role: RoleFile.parse(role, data) for role, data in signed.files.items()}
+        found = {**(self.admitted.roles if self.admitted else {}), **files}
+        root, targets = found[layout.ROOT].root, found[layout.TARGETS].targets
+        state = self.home.state()
+        memory = state.memory
+        for role, file in files.items():
+            parent = root if role in layout.TOP_LEVEL else targets
+            memory = memory.with_role(file, metadata.signer_keys(parent, role, file))
+        self.home.save(state.model_copy(update={"memory": memory}))
+
     def _sign_role(
         self,
         role: str,

@@ -36,6 +36,7 @@ from sealift.host.hashing import sha256_bytes
 from sealift.host.installed import (
     FILES,
     MANIFEST,
+    DamagedRelease,
     NotInstalled,
     ReleaseFolders,
     ReleaseInUse,
@@ -197,6 +198,17 @@ class Store(ReleaseFolders):
         return verify_files(release, hashes=False).ok and all(
             self.has_blob(entry.sha256, entry.length) for entry in release.manifest.files
         )
+
+    def require_whole(self, digest: Digest) -> None:
+        """Refuses a release that must not become active as it is.
+
+        Raises:
+            NotInstalled: If it is not there.
+            DamagedRelease: If something is known to be wrong with it.
+        """
+        self.read(digest)
+        if not self.is_whole(digest):
+            raise DamagedRelease(digest, "a file is missing or was changed")
 
     def remove(self, digest: Digest) -> None:
         """Removes a release, and never waits for it. Its blobs go with `collect`.

@@ -35,6 +35,7 @@ READ_BYTES = 256 * 1024
 """The most that one read takes from the socket, so that deadlines are seen."""
 _VOID = {401, 403}
 """What object stores answer to an address that has expired."""
+_NO_ADDRESS = "the server gave an address that is none"
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "sealift"}
 
 
@@ -147,6 +148,8 @@ class PresignedContent:
                 return None
             _check_answer(response, wanted)
             answered = True
+        except UnicodeError:
+            raise WrongAnswer(NAME, _NO_ADDRESS) from None
         except (http.client.HTTPException, OSError) as error:
             raise _unreachable(error) from error
         finally:
@@ -162,29 +165,35 @@ class PresignedContent:
             url = urlsplit(text)
             port_ok = url.port is None or url.port > 0
         except ValueError:
-            raise WrongAnswer(NAME, "the server gave an address that is none") from None
+            raise WrongAnswer(NAME, _NO_ADDRESS) from None
         if (
             url.scheme not in {"http", "https"}
             or not url.hostname
             or not port_ok
             or "@" in url.netloc
         ):
-            raise WrongAnswer(NAME, "the server gave an address that is none")
+            raise WrongAnswer(NAME, _NO_ADDRESS)
         if url.scheme == "http" and self._require_tls and not is_loopback(url.hostname):
             raise WrongAnswer(NAME, "the server gave a plain http:// address; https:// is required")
         return url
 
     def _connect(self, origin: _Origin) -> http.client.HTTPConnection:
         timeout = self._patience.connect_s
-        if origin.scheme == "https":
-            context = self._context()
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                origin.host, origin.port, timeout=timeout, context=context
-            )
-        else:
-            connection = http.client.HTTPConnection(origin.host, origin.port, timeout=timeout)
+        connection: http.client.HTTPConnection
+        try:
+            if origin.scheme == "https":
+                connection = http.client.HTTPSConnection(
+                    origin.host, origin.port, timeout=timeout, context=self._context()
+                )
+            else:
+                connection = http.client.HTTPConnection(origin.host, origin.port, timeout=timeout)
+        except http.client.InvalidURL:
+            raise WrongAnswer(NAME, _NO_ADDRESS) from None
         try:
             connection.connect()
+        except UnicodeError:
+            connection.close()
+            raise WrongAnswer(NAME, _NO_ADDRESS) from None
         except OSError as error:
             connection.close()
             raise _unreachable(error) from error

@@ -301,7 +301,7 @@ class Admission:
             if problem is not None and not self._reading_back:
                 raise _violation(problem)
         except RuleViolation as error:
-            self._problems[role] = Problem.of(error, role)
+            self._problems[role] = refused.get(role) or Problem.of(error, role)
             self._keep_previous(role)
             return
         if problem is not None:

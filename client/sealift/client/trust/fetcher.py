@@ -33,9 +33,15 @@ from sealift.v1 import repository_pb2, repository_pb2_grpc
 BASE_URL = "sealift://repository/"
 MAX_POLL_BYTES = 64 * 1024 * 1024
 """The most that one poll may bring for all namespaces."""
+PIECE_BYTES = 1_024
+"""What a piece of an answer counts for besides its bytes: names without content have an end too."""
 POLL_S = 60.0
 FILE_S = 60.0
 """Overall time for one file, however slowly it drips."""
+READS_S = 600.0
+"""Overall time for all the files that a poll did not bring."""
+MAX_READ_BYTES = 64 * 1024 * 1024
+"""The most that all of them may have together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +98,14 @@ class RepositorySource:
         total = 0
         with rpc.calling():
             for piece in self._stub.Poll(request, timeout=POLL_S, metadata=self._metadata):
+                total += piece.ByteSize() + PIECE_BYTES
+                if total > MAX_POLL_BYTES:
+                    raise ServerRefused(Reason.TOO_LARGE, "the server's answer has no end")
                 if piece.namespace not in files:
                     continue
                 if piece.refused:
                     refused[piece.namespace] = _refused(piece)
                     continue
-                total += len(piece.data) + len(piece.path)
-                if total > MAX_POLL_BYTES:
-                    raise ServerRefused(Reason.TOO_LARGE, "the server's answer has no end")
                 files[piece.namespace].setdefault(piece.path, bytearray()).extend(piece.data)
         return {
             one.namespace: Polled(
@@ -160,6 +166,8 @@ class RepositoryFetcher(FetcherInterface):
         self._source = source
         self._polled = dict(polled)
         self._newest_root = newest_root
+        self._deadline = time.monotonic() + READS_S
+        self._left_bytes = MAX_READ_BYTES
         self.last_role = ""
         """The role whose file was asked for last, for errors; empty for a document."""
 
@@ -172,14 +180,14 @@ class RepositoryFetcher(FetcherInterface):
         path = unquote(url.removeprefix(BASE_URL))
         return iter([self.read(path)])
 
-    def read(self, path: str) -> bytes:
-        """The file's bytes, within its role's limit.
+    def read(self, path: str, most: int = MAX_DOCUMENT_BYTES) -> bytes:
+        """The file's bytes, within its role's limit and at most `most`.
 
         Raises:
             DownloadHTTPError: 404 if there is no such file.
             DownloadError: If it cannot be had otherwise.
         """
-        limit = _limit(path)
+        limit = min(_limit(path), most)
         self.last_role = _role(path)
         data = self._polled.get(path)
         if data is None:
@@ -191,8 +199,10 @@ class RepositoryFetcher(FetcherInterface):
         return data
 
     def _read(self, source: RepositorySource, path: str, limit: int) -> bytes:
+        if time.monotonic() > self._deadline:
+            raise SlowRetrievalError(path)
         try:
-            return source.read(self._namespace, path, limit)
+            data = source.read(self._namespace, path, min(limit, self._left_bytes))
         except ServerRefused as error:
             if error.reason in {Reason.NOT_FOUND, Reason.CONTENT_MISSING}:
                 raise DownloadHTTPError(f"{path} is not there", 404) from error
@@ -201,6 +211,8 @@ class RepositoryFetcher(FetcherInterface):
             if error.reason in {Reason.TOO_SLOW, Reason.DEADLINE}:
                 raise SlowRetrievalError(path) from error
             raise DownloadError(error.message) from error
+        self._left_bytes -= len(data)
+        return data
 
 
 def _limit(path: str) -> int:

@@ -267,13 +267,15 @@ class NamespaceTrust:
                     place = layout.parse_document_path(path)
                     if place.version is not None or place.artifact not in wanted:
                         continue
+                    most = min(target.length, metadata.document_model(path).max_bytes)
                     known = previous.documents.get(path) if previous else None
                     if known is None or metadata.sha256_digest(known) != digest.raw:
                         hashed = layout.hashed_document_path(path, digest)
-                        known = fetcher.read(f"targets/{hashed}")
+                        known = fetcher.read(f"targets/{hashed}", most)
                     found[path] = known
                 except (RuleViolation, ValueError, DownloadError) as error:
                     refused[role] = problem_of(error, role)
+                    break  # the rest of a role that is refused need not be asked for
         return found
 
     def _keep_roots(self, scratch: Generation) -> None:
