@@ -118,14 +118,14 @@ def _carry_out(cast: Cast, attack: Attack) -> Refusal:
         reasons == {attack.reason} and all(refusals),
         f"all three refuse it: {', '.join(sorted(reasons))} ({attack.reason.text})",
     )
-    verdicts = [verdicts[0] for verdicts in cast.classify_all([mail.SMALL_ZIP])]
+    witness = cast.gateways[ATTACKS.index(attack) % len(cast.gateways)]
+    (verdict,) = witness.classify([mail.SMALL_ZIP])
     stage.expect(
-        _running(cast) == before
-        and all((one.kind, one.verdict) == ("zip", "delivered") for one in verdicts),
-        "nothing changed on any gateway, and the model still answers",
+        _running(cast) == before and (verdict.kind, verdict.verdict) == ("zip", "delivered"),
+        f"nothing changed on any gateway, and the model still answers on {witness.name}",
     )
     cast.server.stop()
-    runs = f"model {verdicts[0].model}, prompts {verdicts[0].prompts}: zip {verdicts[0].score:.2f}"
+    runs = f"model {verdict.model}, prompts {verdict.prompts}: zip {verdict.score:.2f}"
     return Refusal(attack, _refused_by(refusals[0]), runs)
 
 
