@@ -625,7 +625,7 @@ def test_t11_a_document_that_is_not_the_signed_one_is_refused(
 
 def _changed(acme: SignedNamespace) -> None:
     path = "model/releases/1.0.0.json"
-    acme.put(path, manifest_of("acme/model", "1.0.0", b"other weights"))
+    acme.put(path, manifest_of("acme/model", "1.0.0", b"9.9.9"))
 
 
 def _dropped(acme: SignedNamespace) -> None:
