@@ -89,10 +89,10 @@ def run(
     ] = False,
     home: HomeOption = None,
     listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="gRPC [default: 127.0.0.1:7443].")
+        str | None, typer.Option(metavar="HOST:PORT", help="gRPC; 127.0.0.1:7443 by default.")
     ] = None,
     http: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="HTTP [default: 127.0.0.1:7480].")
+        str | None, typer.Option(metavar="HOST:PORT", help="HTTP; 127.0.0.1:7480 by default.")
     ] = None,
 ) -> None:
     """Run the server until SIGTERM. HOME/admin.token is there when it is ready."""
