@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import pytest
 from google.rpc import status_pb2
 
 from sealift.client.agent.home import HISTORY_LIMIT_BYTES, DeviceHome
+from sealift.client.agent.service import Agent
 from sealift.client.transfer.errors import WrongAnswer
 from sealift.client.transfer.grpc_source import Location
 from sealift.client.transfer.presigned import PresignedContent
@@ -211,3 +214,28 @@ def test_a_document_is_read_no_further_than_was_signed(
         ]["_hold"]["reason"]
         == "too_large"
     )
+
+
+def test_an_agent_outlives_what_nobody_expected(tmp_path: Path) -> None:
+    """It waits and tries again: a server whose answers end it would stop every other server's."""
+    home = DeviceHome.at(tmp_path)
+    home.change("test", lambda state: state)
+    lines: list[str] = []
+
+    def broken(progress: object) -> NoReturn:
+        del progress
+        raise ZeroDivisionError("never\nseen")
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if "unexpected" in line and sum("unexpected" in one for one in lines) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        Agent(home, broken, poll_s=0.01, say=say).run()
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
+    assert "stopped" in lines[-1]
+    assert not any("\n" in line for line in lines)
