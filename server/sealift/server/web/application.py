@@ -15,6 +15,7 @@ import re
 from collections.abc import AsyncIterator, Generator
 from typing import Any
 
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -28,6 +29,8 @@ from sealift.server.api.edge import MAX_TEXT, Server, Turns, reason_of, report_i
 from sealift.server.content import ownership
 from sealift.server.errors import Refused
 from sealift.server.namespaces.reading import read_file
+
+log = structlog.get_logger("sealift.server")
 
 FOREVER = "public, max-age=31536000, immutable"
 PRIVATE = "private, no-store"
@@ -74,6 +77,8 @@ def make_application(server: Server) -> Starlette:
         # A path that cannot be is one that is not there.
         code = 404 if isinstance(error, InvalidName) else _STATUS.get(reason_of(error), 500)
         headers = {"cache-control": NEVER}
+        if code >= 500:
+            log.error("failed", method="http", reason=str(reason_of(error)), detail=error.message)
         if code == 401:
             headers["www-authenticate"] = "Bearer"
         return PlainTextResponse(f"{error.message[:MAX_TEXT]}\n", code, headers=headers)

@@ -1,0 +1,27 @@
+"""A server with open ports, one for a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from support.servers import Running, parts, running
+
+
+@pytest.fixture(scope="module")
+def served(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server whose ports are open."""
+    home = tmp_path_factory.mktemp("served")
+    (home / "sealift.db").write_bytes(migrated_file.read_bytes())
+    with parts(home) as made, running(made) as opened:
+        yield opened
+
+
+@pytest.fixture
+def channel(served: Running) -> Iterator[grpc.Channel]:
+    """A channel to it."""
+    with served.channel() as opened:
+        yield opened
