@@ -15,6 +15,7 @@ from sealift.host.rpc import ServerRefused
 from sealift.protocol import layout
 from sealift.protocol.errors import RuleViolation
 from sealift.protocol.names import Digest, Namespace
+from sealift.protocol.reasons import Reason
 from sealift.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -27,6 +28,7 @@ from sealift.v1 import (
 )
 
 SUBMIT_S = 120.0
+MAX_PAGES = 1_000
 BATCH = 1_000
 """Blobs asked for in one call."""
 
@@ -74,7 +76,13 @@ class PublisherConnection(Connection):
                 ],
             )
             answer = rpc.within(stub.FindMissingBlobs, request, token=self.token)
-            found |= {Digest.from_bytes(one.sha256): one.offset for one in answer.missing}
+            for one in answer.missing:
+                digest = Digest.from_bytes(one.sha256)
+                if not 0 <= one.offset <= blobs.get(digest, -1):
+                    raise ServerRefused(
+                        Reason.MALFORMED, "the server answered about a blob that was not asked for"
+                    )
+                found[digest] = one.offset
         return found
 
     def upload(
@@ -159,7 +167,7 @@ class PublisherConnection(Connection):
         stub = catalog_pb2_grpc.CatalogServiceStub(self.channel)
         found: list[catalog_pb2.Device] = []
         page = ""
-        while True:
+        for _ in range(MAX_PAGES):
             request = catalog_pb2.ListDevicesRequest(
                 namespace=namespace, page_size=BATCH, page_token=page
             )
@@ -167,7 +175,8 @@ class PublisherConnection(Connection):
             found.extend(answer.devices)
             page = answer.next_page_token
             if not page:
-                return found
+                break
+        return found
 
 
 def _frames(content: Path | bytes, offset: int) -> Iterator[bytes]:
