@@ -72,6 +72,12 @@ class Pin(_Part):
     release: ReleasePointer
 
 
+class _Schema(_Part):
+    """What is read first: a newer file may have anything else in it."""
+
+    version: int = Field(default=SCHEMA, alias="schema")
+
+
 class DeviceState(_Part):
     """All of `state.json`."""
 
@@ -96,14 +102,15 @@ class DeviceState(_Part):
             DamagedState: If it is damaged, or written by a newer Sealift.
         """
         try:
-            state = cls.model_validate_json(data)
+            schema = _Schema.model_validate_json(data).version
+            state = cls.model_validate_json(data) if schema <= SCHEMA else None
         except ValidationError as error:
             raise DamagedState(
                 f"{where} is damaged: {error.errors()[0]['msg']}",
                 hint="It holds what this device must not forget. Restore it from a backup, or "
                 "join again from a new string.",
             ) from error
-        if state.version > SCHEMA:
+        if state is None:
             raise DamagedState(
                 f"{where} was written by a newer Sealift", hint="Update Sealift on this device."
             )
