@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import signal
 import socket
@@ -73,6 +74,7 @@ RESIGN_EVERY_S = 60.0
 """How often is looked whether anything is due."""
 STALE_UPLOAD_S = 7 * 86_400
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+KEEPALIVE_MS = 30_000
 _SERVICES = (
     admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
     catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name,
@@ -101,6 +103,7 @@ def open_server(
     database = Database(settings.database_url)
     store = settings.open_store()
     threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="sealift")
+    content_threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="sealift-content")
     try:
         database.migrate()
         store.check()
@@ -111,9 +114,11 @@ def open_server(
             clock,
             ClockGuard(clock),
             threads,
+            content_threads,
             step,
         )
     finally:
+        content_threads.shutdown(wait=True)
         threads.shutdown(wait=True)
         store.close()
         database.close()
@@ -227,6 +232,13 @@ async def _grpc(
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", 1_000),
+        # A caller that vanished without a word is noticed within a minute, not in two hours: its
+        # upload keeps the next one from going on.
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS // 2),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Clients ask as often, also while a store takes minutes to put an upload together.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
         # As on the client's side: a stream is read ahead by this much, not by what a probe finds.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", AHEAD_BYTES),
@@ -242,7 +254,9 @@ async def _grpc(
     reflection.enable_server_reflection(  # type: ignore[no-untyped-call]
         (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), edge
     )
-    host, _, _ = settings.listen.rpartition(":")
+    host, _, asked = settings.listen.rpartition(":")
+    if int(asked):  # first by ourselves: gRPC adds lines of its own, and does not say why
+        _bind(host, int(asked), "listen", settings.listen).close()
     try:
         port = edge.add_insecure_port(settings.listen)
     except RuntimeError as error:
@@ -263,7 +277,7 @@ async def _set_health(servicer: HealthServicer, state: Any) -> None:
 @asynccontextmanager
 async def _http(server: Server, settings: Settings) -> AsyncIterator[tuple[_Uvicorn, str]]:
     host, _, port = settings.http.rpartition(":")
-    listener = _bind(host, int(port), settings.http)
+    listener = _bind(host, int(port), "http", settings.http)
     config = uvicorn.Config(
         make_application(server),
         log_config=None,
@@ -290,7 +304,7 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _bind(host: str, port: int, address: str) -> socket.socket:
+def _bind(host: str, port: int, option: str, address: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -299,7 +313,12 @@ def _bind(host: str, port: int, address: str) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise PortInUse("http", address) from error
+        if error.errno != errno.EADDRINUSE:
+            raise SealiftError(
+                f"cannot listen on {address}: {error.strerror}",
+                hint=f"Give another --{option} HOST:PORT.",
+            ) from error
+        raise PortInUse(option, address) from error
     return listener
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -105,6 +106,7 @@ def run(
     if dev:
         given |= {"database": "", "blobs": "folder"}
     settings = _settings(home, **given)
+    os.umask(0o077)  # the database's files too are readable by their owner alone
     configure_logs()
     asyncio.run(run_server(settings))
 

@@ -47,7 +47,8 @@ class Server:
         uploads: Content on its way in, and the store behind it.
         clock: The machine's clocks.
         guard: Tells when the wall clock has jumped.
-        threads: For transactions and disks.
+        threads: For transactions.
+        content_threads: For blobs, so that a store that hangs keeps nobody from polling or holding.
         step: The crash hook.
     """
 
@@ -57,6 +58,7 @@ class Server:
     clock: Clock
     guard: ClockGuard
     threads: ThreadPoolExecutor
+    content_threads: ThreadPoolExecutor
     step: Step
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -64,14 +66,14 @@ class Server:
 
         A caller that goes away ends the waiting, not the function: what was begun is finished.
         """
-        return await waited(self.begin(function, *args, **kwargs))
+        return await waited(self.threads.submit(function, *args, **kwargs))
 
     def begin(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Begins a synchronous function in a thread; it cannot be cancelled, only waited for."""
-        return self.threads.submit(function, *args, **kwargs)
+        """Begins what works on content in a thread; it cannot be cancelled, only waited for."""
+        return self.content_threads.submit(function, *args, **kwargs)
 
     def turns(self) -> Turns:
-        """For what only one thread at a time may use."""
+        """For content that only one thread at a time may use."""
         return Turns(self)
 
     def signing_time(self) -> int:
@@ -143,7 +145,19 @@ class Turns:
 
 async def waited(future: Future[T]) -> T:
     """Waits for what was begun; whoever is cancelled meanwhile leaves it alone."""
-    return await asyncio.shield(asyncio.wrap_future(future))
+    inner = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(inner)
+    except asyncio.CancelledError:
+        inner.add_done_callback(_log_unheard)
+        raise
+
+
+def _log_unheard(done: asyncio.Future[Any]) -> None:
+    """Takes an error whose caller has gone; only one that nobody expected is worth a line."""
+    error = None if done.cancelled() else done.exception()
+    if error is not None and not isinstance(error, SealiftError):
+        log.error("failed after its caller had gone", exc_info=error)
 
 
 def bearer(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:

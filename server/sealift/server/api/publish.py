@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from sealift.protocol.documents import HoldState
 from sealift.protocol.names import ArtifactName, ChannelName, Digest
 from sealift.protocol.reasons import Reason
 from sealift.server.access.callers import Caller
-from sealift.server.api.edge import Server, namespace_of
+from sealift.server.api.edge import Server, namespace_of, waited
 from sealift.server.content import ownership
 from sealift.server.content.uploads import Upload
 from sealift.server.errors import Refused
@@ -48,7 +49,7 @@ class PublishServicer(publish_pb2_grpc.PublishServiceServicer):
         if len(request.blobs) > MAX_BLOBS:
             raise Refused(Reason.INVALID_ARGUMENT, f"over {MAX_BLOBS} blobs in one call")
         blobs = {Digest.from_bytes(one.sha256): one.length for one in request.blobs}
-        missing = await self._server.run(
+        missing = await self._server.turns().run(
             ownership.missing,
             self._server.database,
             self._server.uploads,
@@ -75,16 +76,19 @@ class PublishServicer(publish_pb2_grpc.PublishServiceServicer):
         namespace = namespace_of(first.namespace)
         digest, length = Digest.from_bytes(first.blob.sha256), first.blob.length
         await server.run(ownership.check_upload, server.database, caller, namespace, length)
-        upload = await server.run(server.uploads.begin, namespace, digest, length, first.offset)
         turns = server.turns()
+        beginning = turns.begin(server.uploads.begin, namespace, digest, length, first.offset)
         try:
+            upload = await waited(beginning)
             if first.data:
                 await turns.run(upload.append, first.data)
             async for request in requests:
                 await turns.run(upload.append, request.data)
             await turns.run(self._finish, upload, caller, namespace, digest)
         finally:
-            turns.begin(upload.close)
+            # Also one whose caller left while it began; and before the answer, so that whoever
+            # begins again at once finds it closed.
+            await turns.run(_close, beginning)
         return publish_pb2.UploadBlobResponse(offset=length, complete=True)
 
     def _finish(self, upload: Upload, caller: Caller, namespace: Any, digest: Digest) -> None:
@@ -143,6 +147,11 @@ class PublishServicer(publish_pb2_grpc.PublishServiceServicer):
             now=self._server.signing_time(),
         )
         return publish_pb2.SetHoldResponse(hold_version=version)
+
+
+def _close(beginning: Future[Upload]) -> None:
+    if beginning.exception() is None:
+        beginning.result().close()
 
 
 @dataclass(slots=True)

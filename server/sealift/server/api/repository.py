@@ -46,10 +46,11 @@ class RepositoryServicer(repository_pb2_grpc.RepositoryServiceServicer):
             )
             for one in request.namespaces
         ]
-        files = await self._server.run(
-            lambda: list(reading.poll(self._server.database, caller, held))
-        )
-        for file in files:
+        if len({one.namespace for one in held}) < len(held):
+            raise Refused(Reason.INVALID_ARGUMENT, "a poll names each namespace once")
+        # One after another, so that no more than one namespace's files are in memory.
+        files = reading.poll(self._server.database, caller, held)
+        while (file := await self._server.run(next, files, None)) is not None:
             for answer in _answers(file):
                 yield answer
 
@@ -75,7 +76,7 @@ class RepositoryServicer(repository_pb2_grpc.RepositoryServiceServicer):
         caller = await self._server.caller(context)
         if len(request.sha256) > MAX_LOCATED:
             raise Refused(Reason.INVALID_ARGUMENT, f"over {MAX_LOCATED} blobs in one call")
-        located = await self._server.run(
+        located = await self._server.turns().run(
             ownership.locate,
             self._server.database,
             self._server.uploads.store,

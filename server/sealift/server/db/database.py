@@ -7,6 +7,7 @@ served must never be used twice.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,9 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
+from sealift.host.files import DiskFull
 from sealift.protocol.errors import SealiftError
 
 BUSY_S = 30
@@ -86,6 +89,7 @@ class Database:
 
         Raises:
             DatabaseUnusable: If the database cannot be reached.
+            DiskFull: If there is no room for it.
         """
         with self._begin(self._sessions) as session:
             yield session
@@ -106,6 +110,8 @@ class Database:
             with sessions.begin() as session:
                 yield session
         except OperationalError as error:
+            if self.is_sqlite and "is full" in str(error.orig):
+                raise DiskFull(Path(self.engine.url.database or ".")) from error
             raise DatabaseUnusable(
                 "the database does not answer", hint="Try again; the server's log says more."
             ) from error
@@ -136,14 +142,25 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
     # The driver begins transactions of its own; we begin them ourselves.
     connection.isolation_level = None
     cursor = connection.cursor()
+    _switch_to_wal(cursor)
     for setting in (
-        "journal_mode=WAL",
         "synchronous=FULL",
         f"busy_timeout={BUSY_S * 1000}",
         "foreign_keys=ON",
     ):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
+
+
+# SQLite does not wait for others here, whatever its timeout: two that open a new file at once.
+@retry(
+    retry=retry_if_exception_message(match=".*locked"),
+    wait=wait_random(0.01, 0.05),
+    stop=stop_after_delay(BUSY_S),
+    reraise=True,
+)
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    cursor.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_immediate(connection: Any) -> None:

@@ -15,6 +15,9 @@ from sealift.server.namespaces import states
 from sealift.server.namespaces.freshness import OnlineSigner, sign_state
 from sealift.server.namespaces.online_keys import OnlineKeys
 
+MAX_REASON = 2_000
+"""Characters."""
+
 
 def set_hold(
     database: Database,
@@ -39,6 +42,10 @@ def set_hold(
         Refused: If the caller may not hold, the rollout is another one (`conflict`), or its hold
             is final (`failed_precondition`).
     """
+    if len(reason) > MAX_REASON:
+        raise Refused(
+            Reason.INVALID_ARGUMENT, f"a hold's reason has at most {MAX_REASON:,} characters"
+        )
     with database.transaction() as session:
         row = states.find(session, caller, namespace, Right.HOLD, lock=True)
         files = states.current_files(session, row.id)
@@ -65,7 +72,7 @@ def set_hold(
             channel=channel,
             rollout=rollout_id,
             state=state,
-            reason=reason[:2_000],
+            reason=reason,
         )
         data = encode_document(hold)
         holds = {one: doc for one, doc in documents.items() if one.startswith("_hold/")}

@@ -145,6 +145,8 @@ def _read_metadata(session: Session, row: NamespaceRow, name: str) -> bytes | No
         role, version = layout.parse_metadata_file_name(name)
     except InvalidName:
         return None
+    if version is not None and layout.metadata_file_name(role, version) != name:
+        return None  # a file has one name: none with zeros before it
     if version is None:
         files = states.current_files(session, row.id, [role])
         return files[role].data if role in files else None

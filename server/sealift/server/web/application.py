@@ -45,6 +45,7 @@ _STATUS = {
     Reason.NOT_FOUND: 404,
     Reason.CONTENT_MISSING: 404,
     Reason.UNAVAILABLE: 503,
+    Reason.CLOCK_JUMPED: 503,
 }
 
 
@@ -68,7 +69,8 @@ def make_application(server: Server) -> Starlette:
 
     async def health(request: Request) -> Response:
         del request
-        return JSONResponse({"status": "ok"})
+        server.signing_time()
+        return JSONResponse({"status": "ok"}, headers={"cache-control": NEVER})
 
     async def refused(request: Request, error: Exception) -> Response:
         del request
