@@ -292,9 +292,12 @@ def test_what_nobody_expected_is_told_by_an_id_alone(tmp_path: Path) -> None:
     with parts(tmp_path / "server") as made:
         made.released(OPEN, public=True)
         made.server.uploads.store = Broken(tmp_path)
-        with running(made) as opened, urllib3.PoolManager(retries=False) as pool:
-            with structlog.testing.capture_logs() as logs:
-                answer = Get(opened, pool)(f"/{OPEN}{BLOB}")
+        with (
+            running(made) as opened,
+            urllib3.PoolManager(retries=False) as pool,
+            structlog.testing.capture_logs() as logs,
+        ):
+            answer = Get(opened, pool)(f"/{OPEN}{BLOB}")
     assert (answer.status, answer.headers["cache-control"]) == (500, "no-store")
     (line,) = logs
     assert line["incident"] in answer.data.decode()
