@@ -215,45 +215,16 @@ def test_a_second_server_is_refused_in_a_line(tmp_path: Path) -> None:
         assert server.process.poll() is None
 
 
-@pytest.mark.parametrize(
-    ("option", "address"),
-    [("--listen", "0.0.0.0:1"), ("--listen", "[::]:1"), ("--listen", ":1"), ("--http", "a.org:1")],
-)
-def test_an_address_off_loopback_is_refused(tmp_path: Path, option: str, address: str) -> None:
-    said = _run(tmp_path / "server", option, address)
-    assert f"{option} {address}" in said
-    assert "no TLS yet" in said
+def test_an_address_off_loopback_is_refused(tmp_path: Path) -> None:
+    said = _run(tmp_path / "server", "--listen", "0.0.0.0:1")
+    assert "--listen 0.0.0.0:1 is off loopback, and this version has no TLS yet" in said
 
 
-@pytest.mark.parametrize(
-    ("content", "named"),
-    [
-        ("workers = many", "line 1, column 11"),
-        ('workers = "many"', "workers"),
-        ("workers = 0", "workers"),
-        ("drain_s = -1", "drain_s"),
-        ('colour = "blue"', "colour"),
-        ('blobs = "tape"', "blobs"),
-        ('blobs = "s3"\n[s3]\nendpoint = 1', "s3.endpoint"),
-        ('listen = "nowhere"', "nowhere"),
-    ],
-)
-def test_damaged_settings_are_named_by_file_and_key(
-    tmp_path: Path, content: str, named: str
-) -> None:
-    home = tmp_path / "server"
-    home.mkdir()
-    (home / "settings.toml").write_text(content)
-    said = _refused("run", "--home", str(home))
-    assert named in said
-    if "listen" not in content:
-        assert str(home / "settings.toml") in said.replace("\n", "")
-
-
-def test_a_damaged_variable_is_named(tmp_path: Path) -> None:
-    said = _run(tmp_path / "server", SEALIFT_SERVER_S3="{")
-    assert "s3" in said
-    assert "SEALIFT_SERVER_" in said
+def test_damaged_settings_are_named_by_file_and_key(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('workers = "many"')
+    said = _refused("run", "--home", str(tmp_path))
+    assert "workers" in said
+    assert str(tmp_path / "settings.toml") in said
 
 
 def test_a_home_that_cannot_be_is_refused(tmp_path: Path) -> None:
@@ -267,7 +238,7 @@ def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
     assert "sealift.db" in _run(tmp_path)
 
 
-@pytest.mark.parametrize("module", ["sqlalchemy", "grpc_health", "uvicorn"])
+@pytest.mark.parametrize("module", ["sqlalchemy", "grpc_health"])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, module: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; {MAIN}"
     for words in (("run", "--home", str(tmp_path)), ("token", "list")):

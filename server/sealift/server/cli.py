@@ -99,8 +99,6 @@ def run(
     """Run the server until SIGTERM. HOME/admin.token is there when it is ready."""
     import asyncio
 
-    # What it logs by itself, such as a port in use, is said by our own errors.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from sealift.server.app import run_server
     from sealift.server.logs import configure_logs
 

@@ -13,7 +13,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from pydantic_settings.exceptions import SettingsError
 
 from sealift.host.rpc import is_loopback
 from sealift.protocol.errors import SealiftError
@@ -107,10 +106,6 @@ def load_settings(home: Path, **given: Any) -> Settings:
             f"the setting {key} is wrong: {first['msg']}; it stands in {file} or in a variable "
             "SEALIFT_SERVER_…",
             hint="Mend it, or leave it out.",
-        ) from error
-    except SettingsError as error:
-        raise InvalidSettings(
-            f"a variable is wrong: {error}", hint="Look at the SEALIFT_SERVER_… variables."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{file} is damaged: {error}", hint="Mend that line.") from error
