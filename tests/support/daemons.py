@@ -60,7 +60,7 @@ def running(
         _wait(name, process, ready)
         yield process
     finally:
-        del LOGS[name]
+        LOGS.pop(name, None)  # another of the same name may have ended meanwhile
         kill_group(process)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import threading
@@ -358,11 +359,10 @@ def test_an_interruption_ends_the_transfer_at_once_and_it_goes_on_later(
 ) -> None:
     release = publish(make_release({"model.bin": MODEL}))
     main = threading.main_thread().ident
-    pieces = [0]
+    pieces = itertools.count(1)
 
     def step(name: str) -> None:
-        pieces[0] += name == "download:piece"
-        if pieces[0] == 6 and main is not None:
+        if name == "download:piece" and next(pieces) == 6 and main is not None:
             signal.pthread_kill(main, signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
