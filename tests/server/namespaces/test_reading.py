@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 
 import pytest
@@ -254,6 +255,9 @@ def test_more_documents_than_a_query_takes_are_listed(one_server: Parts) -> None
         states.write_document(session, 1, "_stop/m39999.json", encode_document(one))
     role = RoleFile("_stop", b"", Metadata(stop))
     with one_server.server.database.reading() as session:
+        connection = session.connection().connection.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)  # as SQLite is built
         found = states.listed_documents(session, 1, [role])
     assert set(found) == {"_stop/model.json", "_stop/m39999.json"}
 
