@@ -282,7 +282,9 @@ class Admission:
         if bound is not None and bound.signer == signer and bound.issued >= issued:
             return
         moment = self._moment
-        newer = Bound(issued=issued, signer=signer, boot_id=moment.boot_id, boot_s=moment.boot_s)
+        newer = Bound(
+            issued=issued, signer=signer, boot_id=moment.boot_id, boot_s=int(moment.boot_s)
+        )
         self._memory = self._memory.model_copy(update={"bound": newer})
 
     def _raise_mark(self, file: RoleFile, signers: frozenset[bytes]) -> None:

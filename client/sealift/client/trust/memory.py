@@ -30,7 +30,7 @@ class Bound(BaseModel):
     signer: str
     """Fingerprint of the timestamp's key: the bound falls when root replaces it."""
     boot_id: str
-    boot_s: float
+    boot_s: int
 
     def signed_bound(self) -> SignedBound:
         """For `trusted_time`."""
