@@ -24,7 +24,7 @@ from sealift.host.rpc import ServerRefused
 from sealift.protocol import layout
 from sealift.protocol.documents import Manifest
 from sealift.protocol.errors import SealiftError
-from sealift.protocol.names import ArtifactId, ArtifactName, Namespace, Reference
+from sealift.protocol.names import ArtifactId, ArtifactName, Namespace, Reference, Version
 
 app = typer.Typer()
 PANEL = "Look"
@@ -108,10 +108,14 @@ def _show_artifact(context: Context, admitted: Admitted, artifact: ArtifactName)
 
     def people(out: Out) -> None:
         out.heading(f"{admitted.namespace}/{artifact}")
-        points = {
-            channel.release.version: name for name, channel in channels.items() if channel.release
-        }
-        rows = [(str(v), digest.short, points.get(v, "")) for v, (digest, _) in releases]
+        points: dict[Version, list[str]] = {}
+        for name, channel in channels.items():
+            if channel.release is not None:
+                points.setdefault(channel.release.version, []).append(name)
+        rows = [
+            (str(version), digest.short, ", ".join(points.get(version, [])))
+            for version, (digest, _) in releases
+        ]
         out.table(["release", "digest", "channel"], rows)
         for channel in channels.values():
             show_channel(out, channel)
@@ -294,7 +298,7 @@ def _show_device(out: Out, said: dict[str, Any]) -> None:
                 one["artifact"],
                 one["active"] or "-",
                 one["last_good"] or "-",
-                (decision["channel"] if decision else None) or ("pinned" if one["pinned"] else "-"),
+                "pinned" if one["pinned"] else (decision["channel"] if decision else None) or "-",
                 decision["reasons"][0] if decision else "not followed",
             )
         )
